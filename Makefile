@@ -1,0 +1,92 @@
+# Flashgrab. `make run` starts everything on this machine; `make test` is what CI runs.
+# Needs only Python >= 3.11 and make; everything else comes from the locks.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first Python on PATH that is new enough.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# Split pytest over two processes; tests that share a server carry an xdist_group mark.
+XDIST ?= -n 2 --dist loadgroup
+# More for pytest, e.g. `make test ARGS="-k grab -x"`.
+ARGS ?=
+# More for `flashgrab up`, e.g. `make run UP="--port 9000 --processes 2"`.
+UP ?=
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+
+.PHONY: help run test check unit bench load fmt clean lock kafka
+
+help: ## what one can make
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/runtime.stamp ## set up, start everything here with a demo campaign, until Ctrl-C
+	@exec $(BIN)/python scripts/foreground.py $(BIN)/flashgrab up --demo $(UP)
+
+test: check unit ## set up, then every check and every test (what CI runs)
+
+check: $(VENV)/dev.stamp ## lint, format, types and layers, in seconds
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/dev.stamp ## the tests alone
+	$(BIN)/pytest $(XDIST) --durations=10 $(ARGS)
+
+bench: $(VENV)/dev.stamp ## the benchmarks, side by side
+	@exec $(BIN)/flashgrab bench $(ARGS)
+
+load: $(VENV)/dev.stamp ## Locust against a fresh `up`; fails when a threshold or the audit fails
+	@exec $(BIN)/python -m loadtests $(ARGS)
+
+fmt: $(VENV)/dev.stamp ## format and mend what ruff can mend
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+kafka: ## fetch the jars of a real Apache Kafka (needs Java and Maven)
+	sh tests/services/kafka_jars.sh
+
+clean: ## remove environment and caches (the state in .flashgrab/ stays)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+
+# --- environments: one folder, two stamps; the development lock holds the runtime lock ------------
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "flashgrab needs Python 3.11 or newer on PATH (or make PYTHON=...)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
+	@if [ $(VENV)/dev.stamp -nt requirements-dev.lock ] && [ $(VENV)/dev.stamp -nt pyproject.toml ]; then \
+		touch $@; \
+	else \
+		echo "installing what requirements.lock lists into $(VENV)"; \
+		$(PIP) install --no-compile --require-hashes -r requirements.lock && \
+		$(PIP) install --no-deps --no-build-isolation -e . && touch $@; \
+	fi
+
+$(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing what requirements-dev.lock lists into $(VENV)"
+	@$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# --- locks ----------------------------------------------------------------------------------------
+# UPGRADE=--upgrade takes newer versions; without it only what pyproject.toml demands changes.
+UPGRADE ?=
+COMPILE = pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--group build --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+
+lock: ## write requirements.lock and requirements-dev.lock from pyproject.toml
+	@set -e; uv=$$(command -v uv || true); tmp=; \
+	if [ -z "$$uv" ]; then \
+		tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+		$(PYTHON) -m venv "$$tmp/v"; \
+		"$$tmp/v/bin/python" -m pip --disable-pip-version-check -q install uv; \
+		uv="$$tmp/v/bin/uv"; \
+	fi; \
+	"$$uv" $(COMPILE) --output-file requirements.lock >/dev/null; \
+	"$$uv" $(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock >/dev/null

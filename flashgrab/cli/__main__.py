@@ -1,0 +1,7 @@
+"""`python -P -m flashgrab.cli …`: how `up` starts the parts, whatever folders lie around."""
+
+import sys
+
+from flashgrab.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The embedded stack: Valkey, PostgreSQL and a broker from wheels, and the parts, supervised."""

@@ -1,0 +1,37 @@
+"""Every name that Flashgrab uses in Redis and Kafka. One function a key, hash tag included.
+
+All keys of a campaign share the tag `{c:ID}`, so that one campaign is one slot of a cluster.
+"""
+
+REGISTRY = "flashgrab:campaigns"
+CHANGES = "flashgrab:changes"
+GATEWAYS = "flashgrab:gateways"
+
+GRABS_TOPIC = "flashgrab.grabs"
+DEAD_TOPIC = "flashgrab.grabs.dead"
+PERSIST_GROUP = "flashgrab.persist"
+
+
+def campaign(campaign_id: str) -> str:
+    """Hash: schema, epoch, run, generation, version, status, definition, limits, counters."""
+    return f"{{c:{campaign_id}}}"
+
+
+def round_(campaign_id: str, number: int) -> str:
+    """Hash: opens_at, closes_at, quota, left, granted, returned."""
+    return f"{{c:{campaign_id}}}:r:{number}"
+
+
+def holders(campaign_id: str) -> str:
+    """Hash: user → its grants (see lua/README.md)."""
+    return f"{{c:{campaign_id}}}:holders"
+
+
+def devices(campaign_id: str) -> str:
+    """Hash: device → coupons held, only where a device limit is set."""
+    return f"{{c:{campaign_id}}}:devices"
+
+
+def outbox(campaign_id: str) -> str:
+    """Stream: the facts not yet known to be in the ledger, one entry a script call."""
+    return f"{{c:{campaign_id}}}:outbox"

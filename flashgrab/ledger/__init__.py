@@ -1,0 +1,1 @@
+"""The adapter to PostgreSQL, the lasting truth. Only this package speaks SQL."""

@@ -1,0 +1,70 @@
+"""Connections to the ledger, and how its failures look to the rest."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flashgrab.errors import LedgerUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+
+CONNECT_S = 5.0
+COMMAND_S = 30.0
+
+GONE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What asyncpg raises while PostgreSQL is away; anything else is a fault of ours."""
+
+
+class Pool:
+    """A small pool. Raises LedgerUnavailable while PostgreSQL is away; heals by itself."""
+
+    def __init__(self, url: str, size_max: int = 4) -> None:
+        self._url = url
+        self._size_max = size_max
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """One connection for the block."""
+        try:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size_max,
+                    timeout=CONNECT_S,
+                    command_timeout=COMMAND_S,
+                )
+            async with self._pool.acquire(timeout=CONNECT_S) as connection:
+                yield connection
+        except GONE as error:
+            raise LedgerUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False
+    ) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
+        """One transaction for the block: committed at its end, rolled back on an exception."""
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation=isolation, readonly=readonly),
+        ):
+            yield connection

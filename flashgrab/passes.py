@@ -1,0 +1,90 @@
+"""The pass: a short signed token that lets one user grab in one campaign, checked without I/O.
+
+Form: `v1.KID.PAYLOAD.MAC`. PAYLOAD is base64url of `campaign,user,device,expires_ms`; MAC is
+base64url of keyed BLAKE2s (16 bytes) over everything before its dot. BLAKE2s instead of
+HMAC-SHA-256 because it is the cheaper keyed MAC of the standard library (docs/decisions.md).
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2s
+
+from flashgrab.ids import is_campaign_id, is_device_id, is_user_id
+
+MAC_BYTES = 16
+PASS_LENGTH_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a valid pass says. `device` is "" where none was given at issue."""
+
+    campaign_id: str
+    user_id: str
+    device_id: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassKeys:
+    """Signing keys by kid. The first signs, all verify, so that keys rotate without a gap."""
+
+    keys: Mapping[str, bytes]
+
+    @classmethod
+    def parse(cls, text: str) -> "PassKeys":
+        """`kid:key,kid:key`, the key at least 32 characters. Raises ValueError otherwise."""
+        keys: dict[str, bytes] = {}
+        for part in text.split(","):
+            kid, _, key = part.strip().partition(":")
+            if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
+                raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
+            if len(key) < 32:
+                raise ValueError(f"the key of {kid} needs at least 32 characters")
+            if kid in keys:
+                raise ValueError(f"kid {kid} is there twice")
+            keys[kid] = blake2s(key.encode(), person=b"fg-pass").digest()
+        return cls(keys)
+
+    def sign(self, what: Pass) -> str:
+        """The pass as a token; the ids must be of their forms (ids.py)."""
+        kid, key = next(iter(self.keys.items()))
+        fields = f"{what.campaign_id},{what.user_id},{what.device_id},{what.expires_ms}"
+        body = b"v1." + kid.encode() + b"." + urlsafe_b64encode(fields.encode()).rstrip(b"=")
+        return (body + b"." + _mac(key, body)).decode()
+
+    def check(self, token: str, now_ms: int) -> Pass | None:
+        """What the token says, or None: bad, expired, unsigned and unknown are one answer."""
+        if len(token) > PASS_LENGTH_MAX or not token.isascii():
+            return None
+        body, _, mac = token.rpartition(".")
+        version, _, rest = body.partition(".")
+        kid, _, payload = rest.partition(".")
+        key = self.keys.get(kid)
+        if key is None or version != "v1":
+            return None
+        signed = body.encode()
+        if not hmac.compare_digest(_mac(key, signed), mac.encode()):
+            return None
+        fields = urlsafe_b64decode(payload + "===").decode().split(",")
+        campaign_id, user_id, device_id, expires_ms = fields
+        if int(expires_ms) <= now_ms:
+            return None
+        return Pass(campaign_id, user_id, device_id, int(expires_ms))
+
+
+def issue(keys: PassKeys, campaign_id: str, user_id: str, device_id: str, expires_ms: int) -> str:
+    """Sign a pass after checking the forms of its ids. Raises ValueError on a bad one."""
+    if not is_campaign_id(campaign_id):
+        raise ValueError(f"not a campaign id: {campaign_id!r}")
+    if not is_user_id(user_id):
+        raise ValueError(f"not a user id: {user_id!r}")
+    if device_id and not is_device_id(device_id):
+        raise ValueError(f"not a device id: {device_id!r}")
+    return keys.sign(Pass(campaign_id, user_id, device_id, expires_ms))
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    return urlsafe_b64encode(blake2s(body, key=key, digest_size=MAC_BYTES).digest()).rstrip(b"=")

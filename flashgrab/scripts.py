@@ -1,0 +1,63 @@
+"""The Lua scripts: their texts, hashes, and the names of their keys and arguments.
+
+One loader finds them inside the package (the wheel), else in the checkout's lua/. A test holds
+the names here against the header and the body of each script.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha1
+from pathlib import Path
+
+PACKAGED = Path(__file__).parent / "lua"
+CHECKOUT = Path(__file__).parent.parent / "lua"
+
+SCHEMA = "1"
+"""The form of a campaign's keys that these scripts read and write."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script by its verb. A trailing … in keys or args marks what repeats."""
+
+    name: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    repeats: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def text(self) -> str:
+        folder = PACKAGED if PACKAGED.is_dir() else CHECKOUT
+        return (folder / f"{self.name}.lua").read_text(encoding="utf-8")
+
+    @cached_property
+    def sha(self) -> str:
+        return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+GRAB = Script(
+    "grab",
+    keys=("campaign", "holders", "devices", "outbox", "round", "next_round"),
+    args=("schema", "epoch", "run", "floor", "number", "after_ms", "last_ms"),
+    repeats=("user", "device", "request_id"),
+)
+PUBLISH = Script(
+    "publish",
+    keys=("campaign", "round…"),
+    args=(
+        *("schema", "epoch", "run", "version", "operation", "definition"),
+        *("per_user", "per_device", "outbox_max"),
+    ),
+    repeats=("opens_at", "closes_at", "quota"),
+)
+APPLY = Script(
+    "apply",
+    keys=("campaign", "round…"),
+    args=("epoch", "version", "operation", "status"),
+    repeats=("quota",),
+)
+SETTLE = Script("settle", keys=("campaign", "outbox"), args=("epoch", "watermark", "holes"))
+CONFIRM = Script("confirm", keys=("campaign",), args=("epoch", "seq_min", "run"))
+BOOKS = Script("books", keys=("campaign", "outbox", "round…"), args=("watermark", "entries_max"))
+
+ALL = (GRAB, PUBLISH, APPLY, SETTLE, CONFIRM, BOOKS)

@@ -1,0 +1,111 @@
+"""Settings from the environment (contract §7), all validated together when a part starts."""
+
+import sys
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from flashgrab.passes import PassKeys
+
+PREFIX = "FLASHGRAB_"
+
+S = TypeVar("S", bound="PartSettings")
+
+
+class PartSettings(BaseSettings):
+    """What every part needs."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
+
+    redis_url: str = Field(description="Redis or Valkey that holds the stock")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    metrics_port: int = Field(0, ge=0, le=65535, description="loopback port of /metrics; 0: free")
+    log_json: bool = Field(not sys.stderr.isatty(), description="logs as JSON lines")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected redis://[:password@]host:port[/db]")
+        return value
+
+
+class GatewaySettings(PartSettings):
+    """The grab path. Knows no PostgreSQL address, on purpose."""
+
+    port: int = Field(8000, ge=0, le=65535, description="public port of the gateway")
+    metrics_port: int = Field(9100, ge=0, le=65535, description="loopback port of /metrics")
+    pass_keys: str = Field(description="kid:key,… the first signs, all verify", repr=False)
+    identity_key: str = Field("", description="HS256 secret of the shop's tokens", repr=False)
+    identity_audience: str = Field("", description="aud that tokens must carry; empty: any")
+    identity_issuer: str = Field("", description="iss that tokens must carry; empty: any")
+    demo: bool = Field(False, description="POST /demo/identity; loopback only")
+    request_deadline_ms: int = Field(2000, ge=50, le=60_000, description="answer within, ms")
+    batch_max: int = Field(1000, ge=1, le=1000, description="requests of one script call")
+    queue_max: int = Field(20_000, ge=1, le=1_000_000, description="requests that may wait")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="exact origins, comma separated"
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        return (
+            tuple(o.strip() for o in value.split(",") if o.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("pass_keys")
+    @classmethod
+    def _pass_keys(cls, value: str) -> str:
+        PassKeys.parse(value)
+        return value
+
+    @field_validator("identity_key")
+    @classmethod
+    def _identity_key(cls, value: str) -> str:
+        if value and len(value) < 32:
+            raise ValueError("needs at least 32 characters")
+        return value
+
+
+class RelaySettings(PartSettings):
+    """Outbox to Kafka."""
+
+    metrics_port: int = Field(9101, ge=0, le=65535, description="loopback port of /metrics")
+    kafka_bootstrap: str = Field(description="host:port,… of Kafka")
+
+
+class WorkerSettings(PartSettings):
+    """Kafka to ledger, watermark, live audit."""
+
+    metrics_port: int = Field(9102, ge=0, le=65535, description="loopback port of /metrics")
+    kafka_bootstrap: str = Field(description="host:port,… of Kafka")
+    postgres_url: str = Field(description="the ledger", repr=False)
+
+
+class CentreSettings(PartSettings):
+    """Management."""
+
+    metrics_port: int = Field(9103, ge=0, le=65535, description="loopback port of /metrics")
+    centre_port: int = Field(8001, ge=0, le=65535, description="port of the centre")
+    postgres_url: str = Field(description="the ledger", repr=False)
+    admin_token: str = Field(min_length=16, description="Bearer token of management", repr=False)
+
+
+def load(kind: type[S]) -> S:
+    """Read and validate; on problems list them all on stderr, one a line, and exit 2."""
+    try:
+        return kind()
+    except ValidationError as error:
+        print("settings are wrong (all of them are in docs/settings.md):", file=sys.stderr)
+        for line in problems(error):
+            print(f"  {line}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def problems(error: ValidationError) -> list[str]:
+    """One line a problem: the variable, what is wrong, never the value."""
+    return [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]

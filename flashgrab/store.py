@@ -1,0 +1,341 @@
+"""The adapter to Redis for everything but the grab path: campaigns, outbox, books, management.
+
+The client's own retries are off: a command whose reply is lost may have run, and only the caller
+knows whether to repeat it. Everything written here is idempotent by the scripts' own checks.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from flashgrab import keys, scripts
+from flashgrab.errors import StoreRefused, StoreUnavailable
+from flashgrab.events import OutboxEntry
+from flashgrab.model import Round
+
+TIMEOUT_MS = 5000
+OUTBOX_MAX = 5_000_000
+"""Facts that may wait for the ledger before grabs are answered BUSY."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """A round as Redis has it: times in ms, the rest in coupons."""
+
+    number: int
+    opens_at: int
+    closes_at: int
+    quota: int
+    left: int
+    granted: int
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignState:
+    """A campaign as Redis has it; all numbers of one moment."""
+
+    campaign_id: str
+    schema: str
+    epoch: int
+    run: str
+    generation: int
+    version: int
+    status: str
+    definition: Mapping[str, Any]
+    per_user: int
+    per_device: int
+    serial: int
+    seq: int
+    watermark: int
+    holes: str
+    rounds: tuple[RoundState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What lua/books.lua read: counters, and outbox entries above a watermark, of one moment."""
+
+    epoch: int
+    seq: int
+    serial: int
+    watermark: int
+    rounds: tuple[tuple[int, int, int, int], ...]
+    entries: tuple[OutboxEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReport:
+    """What a gateway last said of itself: its server's run_id, when (ms), its floors."""
+
+    run: str
+    at_ms: int
+    floors: Mapping[str, int]
+
+
+class Store:
+    """One pool of connections. Raises StoreUnavailable (ambiguous) or StoreRefused."""
+
+    def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            socket_timeout=timeout_ms / 1000,
+            socket_connect_timeout=timeout_ms / 1000,
+            protocol=2,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    # -- the server ------------------------------------------------------------------------------
+
+    async def run_id(self) -> str:
+        """The run_id of the server: a new one after every restart and at another server."""
+        info = await self._do(self._redis.info("server"))
+        return str(info["run_id"])
+
+    async def now_ms(self) -> int:
+        """Redis' own clock."""
+        seconds, micros = await self._do(self._redis.time())
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    # -- campaigns -------------------------------------------------------------------------------
+
+    async def registry(self) -> set[str]:
+        """The ids of all campaigns that were published."""
+        return set(await self._do(self._redis.smembers(keys.REGISTRY)))
+
+    async def register(self, campaign_id: str) -> None:
+        """Put a campaign into the registry, and tell every gateway and relay."""
+        await self._do(self._redis.sadd(keys.REGISTRY, campaign_id))
+        await self.announce(campaign_id)
+
+    async def announce(self, campaign_id: str) -> None:
+        """Tell gateways and relay that a campaign changed; a lost push costs them a second."""
+        await self._do(self._redis.publish(keys.CHANGES, campaign_id))
+
+    async def changes(self) -> AsyncIterator[str]:
+        """Ids of campaigns as they change. Ends by StoreUnavailable; the caller subscribes anew."""
+        async with self._redis.pubsub() as pubsub:
+            await self._do(pubsub.subscribe(keys.CHANGES))
+            while True:
+                message = await self._do(pubsub.get_message(timeout=1.0))
+                if message and message["type"] == "message":
+                    yield str(message["data"])
+
+    async def read(self, campaign_id: str) -> CampaignState | None:
+        """A campaign with its rounds; None where its key is missing."""
+        campaign = await self._do(self._redis.hgetall(keys.campaign(campaign_id)))
+        if not campaign:
+            return None
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.campaign(campaign_id))
+            for number in range(1, int(campaign["rounds"]) + 1):
+                pipe.hgetall(keys.round_(campaign_id, number))
+            campaign, *rounds = await self._do(pipe.execute())
+        if not campaign or not all(rounds):
+            return None
+        return _campaign_state(campaign_id, campaign, rounds)
+
+    async def publish(
+        self,
+        campaign_id: str,
+        *,
+        run: str,
+        version: int,
+        operation: str,
+        definition: Mapping[str, Any],
+        per_user: int,
+        per_device: int,
+        rounds: Sequence[Round],
+        epoch: int = 1,
+        outbox_max: int = OUTBOX_MAX,
+    ) -> bool:
+        """lua/publish.lua: create the Redis side. False where it was there already."""
+        args: list[str | int] = [scripts.SCHEMA, epoch, run, version, operation]
+        args += [json.dumps(definition), per_user, per_device, outbox_max]
+        for round_ in rounds:
+            args += [round_.opens_at, round_.closes_at, round_.quota]
+        reply = await self.run(scripts.PUBLISH, _all_keys(campaign_id, len(rounds)), args)
+        return bool(reply[0] == 0)
+
+    async def apply(
+        self,
+        campaign_id: str,
+        *,
+        epoch: int,
+        version: int,
+        operation: str,
+        status: str,
+        quotas: Sequence[int],
+    ) -> int:
+        """lua/apply.lua: bring quota and status to the ledger's target. Returns its code."""
+        args = [epoch, version, operation, status, *quotas]
+        reply = await self.run(scripts.APPLY, _all_keys(campaign_id, len(quotas)), args)
+        return int(reply[0])
+
+    async def settle(self, campaign_id: str, epoch: int, watermark: int, holes: str) -> int:
+        """lua/settle.lua: note the watermark, trim the outbox below it. Returns its code."""
+        touched = [keys.campaign(campaign_id), keys.outbox(campaign_id)]
+        reply = await self.run(scripts.SETTLE, touched, [epoch, watermark, holes])
+        return int(reply[0])
+
+    async def confirm(self, campaign_id: str, epoch: int, seq_min: int, run: str) -> int:
+        """lua/confirm.lua: let this run of the server grant again. Returns its code."""
+        touched = [keys.campaign(campaign_id)]
+        return int((await self.run(scripts.CONFIRM, touched, [epoch, seq_min, run]))[0])
+
+    # -- outbox and books ------------------------------------------------------------------------
+
+    async def outbox(
+        self, campaign_id: str, from_seq: int, to_seq: int | None = None, entries_max: int = 256
+    ) -> list[OutboxEntry]:
+        """Entries whose last seq is `from_seq` or above (and at most `to_seq`), oldest first."""
+        entries = await self._do(
+            self._redis.xrange(
+                keys.outbox(campaign_id),
+                min=f"{from_seq}-0",
+                max="+" if to_seq is None else f"{to_seq}-0",
+                count=entries_max,
+            )
+        )
+        return [OutboxEntry.read(entry_id, fields) for entry_id, fields in entries]
+
+    async def outbox_length(self, campaign_id: str) -> int:
+        """Entries (not facts) that wait in the outbox."""
+        return int(await self._do(self._redis.xlen(keys.outbox(campaign_id))))
+
+    async def books(
+        self, campaign_id: str, rounds: int, watermark: int, entries_max: int = 1000
+    ) -> Books | None:
+        """lua/books.lua: counters and the outbox above `watermark`, of one moment."""
+        touched = [keys.campaign(campaign_id), keys.outbox(campaign_id)]
+        touched += [keys.round_(campaign_id, n) for n in range(1, rounds + 1)]
+        reply = await self.run(scripts.BOOKS, touched, [watermark, entries_max])
+        if not reply[0]:
+            return None
+        entries = tuple(
+            OutboxEntry.read(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+            for entry_id, flat in reply[6]
+        )
+        rows = tuple((int(q), int(left), int(g), int(r)) for q, left, g, r in reply[5])
+        return Books(int(reply[1]), int(reply[2]), int(reply[3]), int(reply[4]), rows, entries)
+
+    async def holders(self, campaign_id: str) -> AsyncIterator[tuple[str, str]]:
+        """Every holder with its entry, by HSCAN: a user may come twice while grants go on."""
+        cursor = 0
+        while True:
+            cursor, page = await self._do(
+                self._redis.hscan(keys.holders(campaign_id), cursor=cursor, count=1000)
+            )
+            for user_id, entry in page.items():
+                yield user_id, entry
+            if not cursor:
+                return
+
+    async def holder(self, campaign_id: str, user_id: str) -> str:
+        """One user's entry, "" where there is none."""
+        return await self._do(self._redis.hget(keys.holders(campaign_id), user_id)) or ""
+
+    # -- gateways --------------------------------------------------------------------------------
+
+    async def report_gateway(self, gateway_id: str, report: GatewayReport) -> None:
+        """A gateway's floors, so that a restarted server is confirmed only past them."""
+        value = json.dumps(
+            {"run": report.run, "at_ms": report.at_ms, "floors": dict(report.floors)}
+        )
+        await self._do(self._redis.hset(keys.GATEWAYS, gateway_id, value))
+
+    async def gateways(self) -> dict[str, GatewayReport]:
+        """The last report of every gateway."""
+        rows = await self._do(self._redis.hgetall(keys.GATEWAYS))
+        return {
+            gateway_id: GatewayReport(**json.loads(value)) for gateway_id, value in rows.items()
+        }
+
+    async def forget_gateways(self, gateway_ids: Iterable[str]) -> None:
+        """Remove reports of gateways that are gone."""
+        if gone := list(gateway_ids):
+            await self._do(self._redis.hdel(keys.GATEWAYS, *gone))
+
+    # -- how commands run ------------------------------------------------------------------------
+
+    async def run(self, script: scripts.Script, touched: Sequence[str], args: Sequence[Any]) -> Any:
+        """One script call; loads the script and repeats once on NOSCRIPT (then nothing ran)."""
+        call = (script.sha, len(touched), *touched, *args)
+        try:
+            return await self._do(self._redis.evalsha(*call))
+        except NoScriptError:
+            await self._do(self._redis.script_load(script.text))
+            return await self._do(self._redis.evalsha(*call))
+
+    async def _do(self, command: Any) -> Any:
+        try:
+            return await command
+        except NoScriptError:
+            raise
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise StoreUnavailable(f"Redis: {error}") from error
+        except RedisError as error:
+            raise StoreRefused(f"Redis: {error}") from error
+
+
+def _all_keys(campaign_id: str, rounds: int) -> list[str]:
+    return [
+        keys.campaign(campaign_id),
+        *(keys.round_(campaign_id, number) for number in range(1, rounds + 1)),
+    ]
+
+
+def _campaign_state(
+    campaign_id: str, campaign: Mapping[str, str], rounds: Sequence[Mapping[str, str]]
+) -> CampaignState:
+    return CampaignState(
+        campaign_id=campaign_id,
+        schema=campaign["schema"],
+        epoch=int(campaign["epoch"]),
+        run=campaign["run"],
+        generation=int(campaign["generation"]),
+        version=int(campaign["version"]),
+        status=campaign["status"],
+        definition=json.loads(campaign["definition"]),
+        per_user=int(campaign["per_user"]),
+        per_device=int(campaign["per_device"]),
+        serial=int(campaign["serial"]),
+        seq=int(campaign["seq"]),
+        watermark=int(campaign["watermark"]),
+        holes=campaign["holes"],
+        rounds=tuple(
+            RoundState(
+                number,
+                *(
+                    int(row[name])
+                    for name in ("opens_at", "closes_at", "quota", "left", "granted", "returned")
+                ),
+            )
+            for number, row in enumerate(rounds, 1)
+        ),
+    )

@@ -1,0 +1,197 @@
+"""Metrics and logs. Counting is plain integers; Prometheus' library only renders them.
+
+The registry of metrics is closed (contract §6), and labels come from closed lists and known
+campaigns only. A snapshot is plain data, so that a parent can add up those of its children.
+"""
+
+import bisect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import start_http_server
+from prometheus_client.registry import Collector, CollectorRegistry
+
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One metric: kind, help, names of its labels, bucket bounds where it is a histogram."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: Labels = ()
+    bounds: tuple[float, ...] = ()
+
+
+SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1000.0)
+
+METRICS: dict[str, Spec] = {
+    "flashgrab_grabs": Spec("counter", "Grabs answered, by outcome", ("campaign", "outcome")),
+    "flashgrab_grab_seconds": Spec("histogram", "From request read to answer", (), SECONDS),
+    "flashgrab_batch_size": Spec("histogram", "Requests of one script call", (), SIZES),
+    "flashgrab_script_seconds": Spec(
+        "histogram", "Script call as the caller sees it", ("script",), SECONDS
+    ),
+    "flashgrab_left": Spec("gauge", "Coupons that a round can still grant", ("campaign", "round")),
+    "flashgrab_outbox_entries": Spec("gauge", "Entries in the outbox", ("campaign",)),
+    "flashgrab_relay_lag_seconds": Spec("gauge", "Age of the oldest fact not yet in Kafka"),
+    "flashgrab_relayed_facts": Spec("counter", "Facts acknowledged by Kafka"),
+    "flashgrab_persisted_facts": Spec("counter", "Facts written to the ledger"),
+    "flashgrab_persist_lag_serials": Spec(
+        "gauge", "Facts given by Redis and not yet below the watermark", ("campaign",)
+    ),
+    "flashgrab_dead_letters": Spec("counter", "Events that could not be stored", ("reason",)),
+    "flashgrab_invariant_ok": Spec(
+        "gauge", "1 where the live audit finds the invariant kept", ("campaign", "invariant")
+    ),
+    "flashgrab_inflight": Spec("gauge", "Requests being answered"),
+    "flashgrab_refused_locally": Spec("counter", "Refusals without a Redis command", ("reason",)),
+    "flashgrab_redis_connects": Spec("counter", "Connections made to Redis by the grab path"),
+    "flashgrab_not_warmed": Spec(
+        "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")
+    ),
+    "flashgrab_resends": Spec("counter", "Batches sent a second time after a lost reply"),
+}
+"""Names without the `_total` that Prometheus adds to counters."""
+
+
+@dataclass
+class Histogram:
+    """Counts by bucket (last one open-ended) and the sum of what was observed."""
+
+    counts: list[int]
+    total: float = 0.0
+
+
+@dataclass
+class Metrics:
+    """The numbers of one process. Not thread-safe on write; reading a snapshot is."""
+
+    values: dict[tuple[str, Labels], float] = field(default_factory=dict)
+    histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
+
+    def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
+        """Count on a counter."""
+        key = (name, labels)
+        self.values[key] = self.values.get(key, 0) + amount
+
+    def set(self, name: str, labels: Labels = (), value: float = 0) -> None:
+        """Set a gauge."""
+        self.values[(name, labels)] = value
+
+    def drop(self, name: str, labels: Labels) -> None:
+        """Forget a gauge of something that is gone."""
+        self.values.pop((name, labels), None)
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Put a value into a histogram; seconds or counts, as its name says."""
+        key = (name, labels)
+        bounds = METRICS[name].bounds
+        histogram = self.histograms.get(key)
+        if histogram is None:
+            histogram = self.histograms[key] = Histogram([0] * (len(bounds) + 1))
+        histogram.counts[bisect.bisect_left(bounds, value)] += 1
+        histogram.total += value
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""
+        return {
+            "values": [[n, list(labels), v] for (n, labels), v in list(self.values.items())],
+            "histograms": [
+                [n, list(labels), list(h.counts), h.total]
+                for (n, labels), h in list(self.histograms.items())
+            ],
+        }
+
+    def merge(self, snapshot: dict[str, Any], gauges: bool = True) -> None:
+        """Add another process' numbers; its gauges only where it is alive."""
+        for name, labels, value in snapshot["values"]:
+            spec = METRICS[name]
+            if spec.kind == "counter" or name == "flashgrab_inflight":
+                if gauges or spec.kind == "counter":
+                    self.add(name, tuple(labels), value)
+            elif gauges:
+                self.set(name, tuple(labels), value)
+        for name, labels, counts, total in snapshot["histograms"]:
+            key = (name, tuple(labels))
+            mine = self.histograms.setdefault(key, Histogram([0] * len(counts)))
+            mine.counts = [a + b for a, b in zip(mine.counts, counts, strict=True)]
+            mine.total += total
+
+
+class _Rendered(Collector):
+    def __init__(self, snapshot: Callable[[], dict[str, Any]]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        return render(self._snapshot())
+
+
+def render(snapshot: dict[str, Any]) -> Iterator[Metric]:
+    """Prometheus metric families of a snapshot, every known metric named."""
+    for name, spec in METRICS.items():
+        if spec.kind == "histogram":
+            histogram = HistogramMetricFamily(name, spec.help, labels=spec.labels)
+            for n, labels, counts, total in snapshot["histograms"]:
+                if n == name:
+                    histogram.add_metric(labels, _buckets(spec.bounds, counts), total)
+            yield histogram
+            continue
+        kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+        family = kind(name, spec.help, labels=spec.labels)
+        for n, labels, value in snapshot["values"]:
+            if n == name:
+                family.add_metric(labels, value)
+        yield family
+
+
+def _buckets(bounds: tuple[float, ...], counts: list[int]) -> list[tuple[str, float]]:
+    rows, running = [], 0
+    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+        running += count
+        rows.append(("+Inf" if bound == float("inf") else str(bound), float(running)))
+    return rows
+
+
+def serve_metrics(port: int, snapshot: Callable[[], dict[str, Any]]) -> int:
+    """Answer /metrics on 127.0.0.1 from a thread of its own. Returns the port (0 picks one)."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Rendered(snapshot))
+    server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
+    return int(server.server_port)
+
+
+def configure_logs(part: str, json_lines: bool) -> None:
+    """Structured logs on stderr: one line per event that an operator acts on, none per grab."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if json_lines else _as_it_is,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(part=part)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s %(message)s")
+
+
+def _as_it_is(_logger: Any, _method: str, event: Any) -> Any:
+    return event

@@ -1,0 +1,129 @@
+"""Puts the gateway together: what is shared, what starts and stops with the process."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from flashgrab.clock import Clock, SystemClock
+from flashgrab.errors import FlashgrabError, StoreUnavailable
+from flashgrab.passes import PassKeys
+from flashgrab.scripts import GRAB
+from flashgrab.settings import GatewaySettings
+from flashgrab.store import GatewayReport, Store
+from flashgrab.telemetry import Metrics
+from flashgrab.wire import Wire
+from gateway.batch import Bounds
+from gateway.campaigns import Catalogue
+from gateway.identity import Identity
+from gateway.redis_clock import RedisClock
+from gateway.routes import ROUTES, Gateway, State, http_error, server_error, store_error
+
+REPORT_MS = 500
+WARM_MS_MAX = 3000
+
+log = structlog.get_logger()
+
+
+def make_app(settings: GatewaySettings, metrics: Metrics, clock: Clock | None = None) -> Starlette:
+    """The gateway as an ASGI application; it connects when its lifespan starts."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+        async with running(settings, metrics, clock or SystemClock()) as gateway:
+            yield {"gateway": gateway}
+
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Device-Id"],
+        expose_headers=["Retry-After", "Location"],
+        max_age=7200,
+    )
+    return Starlette(
+        routes=ROUTES,
+        middleware=[cors] if settings.cors_origins else [],
+        exception_handlers={
+            HTTPException: http_error,
+            StoreUnavailable: store_error,
+            500: server_error,
+        },
+        lifespan=lifespan,
+    )
+
+
+@asynccontextmanager
+async def running(
+    settings: GatewaySettings, metrics: Metrics, clock: Clock
+) -> AsyncIterator[Gateway]:
+    """A gateway that is connected and follows the campaigns, until the block ends."""
+    redis_clock = RedisClock(clock)
+    report_due = asyncio.Event()
+
+    def on_connect(run_id: str) -> None:
+        metrics.add("flashgrab_redis_connects")
+        log.info("redis_connected", run_id=run_id)
+        report_due.set()
+
+    store = Store(settings.redis_url)
+    wire = Wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)
+    gateway = Gateway(
+        bounds=Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms),
+        pass_keys=PassKeys.parse(settings.pass_keys),
+        identity=Identity(
+            settings.identity_key, settings.identity_audience, settings.identity_issuer, clock
+        ),
+        demo=settings.demo,
+        clock=clock,
+        redis_clock=redis_clock,
+        store=store,
+        wire=wire,
+        catalogue=Catalogue(store, metrics),
+        metrics=metrics,
+    )
+    wire.start()
+    gateway.catalogue.start()
+    reporter = asyncio.create_task(_report(gateway, report_due), name="report")
+    try:
+        await _wait(lambda: wire.connected.is_set() and gateway.catalogue.loaded)
+        yield gateway
+    finally:
+        reporter.cancel()
+        await asyncio.gather(reporter, return_exceptions=True)
+        await gateway.catalogue.stop()
+        await wire.stop()
+        await store.close()
+
+
+async def _wait(ready: Callable[[], bool]) -> None:
+    """Warm before the first request, bounded: /readyz says what is missing after that."""
+    for _ in range(WARM_MS_MAX // 10):
+        if ready():
+            return
+        await asyncio.sleep(0.01)
+
+
+async def _report(gateway: Gateway, due: asyncio.Event) -> None:
+    """Tell the worker this process' floors, so that a restarted Redis is confirmed past them."""
+    gateway_id = secrets.token_hex(8)
+    while True:
+        due.clear()
+        if gateway.wire.run_id:
+            floors = {c.campaign_id: c.floor for c in gateway.catalogue}
+            report = GatewayReport(gateway.wire.run_id, gateway.redis_clock.now_ms(), floors)
+            try:
+                await gateway.store.report_gateway(gateway_id, report)
+            except FlashgrabError as error:
+                log.debug("report_failed", error=str(error))
+        try:
+            async with asyncio.timeout(REPORT_MS / 1000):
+                await due.wait()
+        except TimeoutError:
+            continue

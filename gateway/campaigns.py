@@ -1,0 +1,158 @@
+"""The campaigns as this process knows them: from the registry, the push, and every reply."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import structlog
+
+from flashgrab.errors import FlashgrabError
+from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.telemetry import Metrics
+
+REFRESH_MS = 1000
+RESUBSCRIBE_MS = 200
+
+PublicStatus = Literal["NOT_STARTED", "CLAIMABLE", "SOLD_OUT", "ENDED", "PAUSED", "OFFLINE"]
+
+log = structlog.get_logger()
+
+
+class Campaign:
+    """One campaign. `floor` is the highest seq seen in its epoch; it never falls."""
+
+    def __init__(self, campaign_id: str) -> None:
+        self.campaign_id = campaign_id
+        self.state: CampaignState | None = None
+        self.missing = True
+        self.floor = 0
+        self.watermark = 0
+        self.left: list[int] = []
+        self._seen = (0, 0, 0)
+
+    def update(self, state: CampaignState | None) -> None:
+        """What Redis has now; None where the key is missing: refuse, keep what is known."""
+        self.missing = state is None
+        if state is None:
+            return
+        if self.state is None or state.epoch != self.state.epoch:
+            self.floor = self.watermark = 0
+            self._seen = (0, 0, 0)
+        self.state = state
+        self.watermark = max(self.watermark, state.watermark)
+        self._learn_left((state.epoch, state.generation, state.seq), [r.left for r in state.rounds])
+
+    def learn(self, generation: int, seq: int, round_number: int, left: int) -> None:
+        """What the reply of a script call said, in this epoch; an older one changes nothing."""
+        state = self.state
+        if state is None:
+            return
+        lefts = list(self.left)
+        if round_number:
+            lefts[round_number - 1] = left
+        self._learn_left((state.epoch, generation, seq), lefts)
+
+    def _learn_left(self, seen: tuple[int, int, int], left: list[int]) -> None:
+        self.floor = max(self.floor, seen[2])
+        if seen >= self._seen:
+            self._seen = seen
+            self.left = left
+
+    def current(self, now_ms: int) -> tuple[RoundState, RoundState | None, int] | None:
+        """The first round not over, the one after it, and the end of the one before (ms).
+
+        After the last round it is the last one. None where the rounds are not known.
+        """
+        if self.state is None:
+            return None
+        rounds = self.state.rounds
+        index = next((i for i, r in enumerate(rounds) if now_ms < r.closes_at), len(rounds) - 1)
+        after_ms = rounds[index - 1].closes_at if index else 0
+        following = rounds[index + 1] if index + 1 < len(rounds) else None
+        return rounds[index], following, after_ms
+
+    def next_opens_at(self, now_ms: int) -> int | None:
+        """When the next round opens (ms); None where none follows."""
+        rounds = self.state.rounds if self.state else ()
+        return next((r.opens_at for r in rounds if r.opens_at > now_ms), None)
+
+    @property
+    def ends_at(self) -> int:
+        """End of the last round (ms), 0 where unknown."""
+        return self.state.rounds[-1].closes_at if self.state else 0
+
+    def status(self, now_ms: int) -> PublicStatus:
+        """The public status (contract §2), in the precedence of the outcomes."""
+        found = self.current(now_ms)
+        if self.state is None or found is None:
+            return "OFFLINE"
+        if self.state.status == "OFFLINE":
+            return "OFFLINE"
+        if now_ms >= self.ends_at:
+            return "ENDED"
+        if self.state.status == "PAUSED":
+            return "PAUSED"
+        round_ = found[0]
+        if now_ms < round_.opens_at:
+            return "NOT_STARTED"
+        return "CLAIMABLE" if self.left[round_.number - 1] > 0 else "SOLD_OUT"
+
+
+class Catalogue:
+    """All campaigns of the registry; bounded by it, never by what requests name."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._campaigns: dict[str, Campaign] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.loaded = False
+
+    def get(self, campaign_id: str) -> Campaign | None:
+        return self._campaigns.get(campaign_id)
+
+    def __iter__(self) -> Iterator[Campaign]:
+        return iter(list(self._campaigns.values()))
+
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(_forever(self._refresh_all, REFRESH_MS), name="refresh"),
+            asyncio.create_task(_forever(self._follow, RESUBSCRIBE_MS), name="follow"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _refresh_all(self) -> None:
+        for campaign_id in sorted(await self._store.registry()):
+            await self.refresh(campaign_id)
+        self.loaded = True
+
+    async def refresh(self, campaign_id: str) -> None:
+        """Read one campaign anew."""
+        state = await self._store.read(campaign_id)
+        campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
+        campaign.update(state)
+        for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
+            self._metrics.set("flashgrab_left", (campaign_id, str(round_.number)), left)
+
+    async def _follow(self) -> None:
+        async for campaign_id in self._store.changes():
+            if campaign_id in self._campaigns or campaign_id in await self._store.registry():
+                await self.refresh(campaign_id)
+
+
+async def _forever(step: Callable[[], Any], pause_ms: int) -> None:
+    """Repeat a step; Redis being away is no reason to end, and is said once."""
+    said = ""
+    while True:
+        try:
+            await step()
+            said = ""
+        except FlashgrabError as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("campaigns_not_refreshed", error=said, runbook="redis-gone")
+        await asyncio.sleep(pause_ms / 1000)

@@ -1,0 +1,114 @@
+"""What goes back to the client: granted and replayed grabs, and problems (RFC 9457)."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from flashgrab.clock import to_rfc3339
+from flashgrab.ids import grab_id
+from flashgrab.outcomes import Outcome
+from gateway.batch import Decision, Grant
+from gateway.campaigns import Campaign
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+def json_reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(body), status, headers, JSON)
+
+
+def problem(outcome: Outcome, **fields: Any) -> Response:
+    """A refusal. `detail` replaces the outcome's own; a `retry_after_ms` is sent as it is,
+    otherwise 429 and 503 get one with jitter, so that a crowd does not come back at once."""
+    answer = outcome.value
+    body: dict[str, Any] = {
+        "type": f"/problems/{outcome.name.lower().replace('_', '-')}",
+        "title": answer.title,
+        "status": answer.status,
+        "code": outcome.name,
+        "detail": answer.detail,
+    }
+    if answer.retry_after_ms and "retry_after_ms" not in fields:
+        base = answer.retry_after_ms
+        fields["retry_after_ms"] = base + random.randrange(base)
+    body.update(fields)
+    headers = {}
+    if "retry_after_ms" in fields:
+        headers["Retry-After"] = str(-(-fields["retry_after_ms"] // 1000))
+    if answer.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if answer.status == 413:
+        headers["Connection"] = "close"
+    return Response(orjson.dumps(body), answer.status, headers, PROBLEM)
+
+
+def grab_reply(campaign: Campaign, decision: Decision, now_ms: int) -> Response:
+    """The answer to one decided grab; `now_ms` is Redis' time."""
+    outcome = decision.outcome
+    if outcome is Outcome.GRANTED or outcome is Outcome.REPLAYED:
+        return _granted(campaign, decision.grants[0], outcome is Outcome.REPLAYED)
+    if outcome is Outcome.USER_LIMIT:
+        held = [grab_id(campaign.campaign_id, g.serial) for g in decision.grants if g.state == "g"]
+        return problem(outcome, grab_ids=held)
+    if outcome is Outcome.NOT_STARTED:
+        opens_at = campaign.next_opens_at(now_ms)
+        if opens_at is None:
+            return problem(outcome, retry_after_ms=0, opens_at=to_rfc3339(now_ms))
+        wait_ms = opens_at - now_ms
+        return problem(outcome, opens_at=to_rfc3339(opens_at), retry_after_ms=wait_ms)
+    if outcome is Outcome.SOLD_OUT:
+        opens_at = campaign.next_opens_at(now_ms)
+        if opens_at is not None:
+            return problem(outcome, next_opens_at=to_rfc3339(opens_at))
+    return problem(outcome)
+
+
+def grant_state(campaign: Campaign, grant: Grant) -> str:
+    """GRANTED, PERSISTED (the watermark is past it) or RETURNED."""
+    if grant.state == "r":
+        return "RETURNED"
+    return "PERSISTED" if 0 < grant.seq <= campaign.watermark else "GRANTED"
+
+
+def _granted(campaign: Campaign, grant: Grant, replayed: bool) -> Response:
+    name = grab_id(campaign.campaign_id, grant.serial)
+    body: dict[str, Any] = {
+        "grab_id": name,
+        "campaign_id": campaign.campaign_id,
+        "serial": grant.serial,
+        "round": grant.round,
+        "state": grant_state(campaign, grant),
+    }
+    if replayed:
+        body["replayed"] = True
+        return Response(orjson.dumps(body), 200, None, JSON)
+    return Response(orjson.dumps(body), 201, {"Location": f"/v1/grabs/{name}"}, JSON)
+
+
+def campaign_body(campaign: Campaign, now_ms: int) -> dict[str, Any]:
+    """The public state of one campaign, without the server's time."""
+    state = campaign.state
+    assert state is not None
+    return {
+        "campaign_id": campaign.campaign_id,
+        "name": state.definition["name"],
+        "status": campaign.status(now_ms),
+        "per_user": state.per_user,
+        "per_device": state.per_device,
+        "rule": state.definition["rule"],
+        "rounds": [
+            {
+                "round": r.number,
+                "opens_at": to_rfc3339(r.opens_at),
+                "closes_at": to_rfc3339(r.closes_at),
+                "quota": r.quota,
+                "left": left,
+            }
+            for r, left in zip(state.rounds, campaign.left, strict=True)
+        ],
+    }

@@ -1,0 +1,343 @@
+"""The gateway's HTTP (contract §2) as ordinary Starlette routes: the readable form."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from hashlib import blake2s
+from typing import Any, NamedTuple, TypedDict
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from flashgrab.clock import Clock, to_rfc3339
+from flashgrab.ids import (
+    OWN_REQUEST_PREFIX,
+    is_campaign_id,
+    is_device_id,
+    is_idempotency_key,
+    is_user_id,
+    split_grab_id,
+)
+from flashgrab.model import AFTER_END_MS
+from flashgrab.outcomes import Outcome
+from flashgrab.passes import Pass, PassKeys, issue
+from flashgrab.store import Store
+from flashgrab.telemetry import Metrics
+from flashgrab.wire import Wire
+from gateway.batch import Batcher, Bounds, read_grants
+from gateway.campaigns import Campaign, Catalogue
+from gateway.identity import Identity
+from gateway.openapi import document
+from gateway.redis_clock import RedisClock
+from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
+
+BODY_BYTES_MAX = 4096
+
+
+@dataclass
+class Gateway:
+    """Everything that the routes work with; one a process."""
+
+    bounds: Bounds
+    pass_keys: PassKeys
+    identity: Identity
+    demo: bool
+    clock: Clock
+    redis_clock: RedisClock
+    store: Store
+    wire: Wire
+    catalogue: Catalogue
+    metrics: Metrics
+    batchers: dict[str, Batcher] = field(default_factory=dict)
+
+    def batcher(self, campaign: Campaign) -> Batcher:
+        found = self.batchers.get(campaign.campaign_id)
+        if found is None:
+            found = Batcher(campaign, self.wire, self.redis_clock, self.bounds, self.metrics)
+            self.batchers[campaign.campaign_id] = found
+        return found
+
+    @property
+    def inflight(self) -> int:
+        return sum(batcher.requests for batcher in self.batchers.values())
+
+
+class State(TypedDict):
+    """Typed lifespan state."""
+
+    gateway: Gateway
+
+
+async def grab(request: Request[State]) -> Response:
+    """POST /v1/campaigns/{campaign_id}/grabs: one attempt to take a coupon."""
+    started = time.perf_counter()
+    gateway = request.state["gateway"]
+    campaign_id = request.path_params["campaign_id"]
+    outcome, response = await _grab(gateway, request, campaign_id)
+    known = campaign_id if gateway.catalogue.get(campaign_id) else "unknown"
+    gateway.metrics.add("flashgrab_grabs", (known, outcome.name))
+    gateway.metrics.observe("flashgrab_grab_seconds", time.perf_counter() - started)
+    return response
+
+
+class _Head(NamedTuple):
+    """What a grab needs of its request head."""
+
+    authorization: bytes
+    key: str | None
+    key_valid: bool
+    has_body: bool
+
+
+def _read_head(request: Request[State]) -> _Head:
+    """One pass over the raw headers: Starlette's mapping costs more than the whole pass check."""
+    authorization, keys, has_body = b"", [], False
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            authorization = value
+        elif name == b"idempotency-key":
+            keys.append(value.decode("latin-1"))
+        elif name == b"content-length":
+            has_body = value.strip(b"0") != b""
+        elif name == b"transfer-encoding":
+            has_body = True
+    key = keys[0] if keys else None
+    valid = key is None or (len(keys) == 1 and is_idempotency_key(key) is not None)
+    return _Head(authorization, key, valid, has_body)
+
+
+async def _grab(
+    gateway: Gateway, request: Request[State], campaign_id: str
+) -> tuple[Outcome, Response]:
+    head = _read_head(request)
+    if head.has_body and (bad := await _bad_body(request)):
+        return _local(gateway, bad, detail="A grab has an empty body.")
+    if not is_campaign_id(campaign_id):
+        return _local(gateway, Outcome.INVALID_REQUEST, detail="Not a campaign id.")
+    if not head.key_valid:
+        return _local(gateway, Outcome.IDEMPOTENCY_KEY_INVALID)
+    who = _checked_pass(gateway, head.authorization)
+    if who is None:
+        return _local(gateway, Outcome.PASS_INVALID)
+    if who.campaign_id != campaign_id:
+        return _local(gateway, Outcome.PASS_OTHER_CAMPAIGN)
+    campaign = gateway.catalogue.get(campaign_id)
+    if campaign is None:
+        return _local(gateway, Outcome.CAMPAIGN_NOT_FOUND)
+    if campaign.missing:
+        return _local(gateway, Outcome.NOT_WARMED)
+    if not gateway.redis_clock.trusted:
+        return _local(gateway, Outcome.BACKEND_UNAVAILABLE)
+    request_id = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
+    decision = await gateway.batcher(campaign).submit(who.user_id, who.device_id, request_id)
+    return decision.outcome, grab_reply(campaign, decision, gateway.redis_clock.now_ms())
+
+
+def _local(gateway: Gateway, outcome: Outcome, **fields: Any) -> tuple[Outcome, Response]:
+    gateway.metrics.add("flashgrab_refused_locally", (outcome.name,))
+    return outcome, problem(outcome, **fields)
+
+
+def _checked_pass(gateway: Gateway, authorization: bytes) -> Pass | None:
+    token = _bearer(authorization)
+    return gateway.pass_keys.check(token, gateway.clock.now_ms()) if token else None
+
+
+def _bearer(authorization: bytes) -> str:
+    """The token of `Bearer TOKEN` (the scheme in any case), "" where there is none."""
+    if authorization[:7].lower() != b"bearer ":
+        return ""
+    return authorization[7:].strip(b" ").decode("latin-1")
+
+
+async def _bad_body(request: Request[State]) -> Outcome | None:
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > BODY_BYTES_MAX:
+                return Outcome.REQUEST_TOO_LARGE
+    except ClientDisconnect:
+        return Outcome.INVALID_REQUEST
+    return Outcome.INVALID_REQUEST if size else None
+
+
+async def issue_pass(request: Request[State]) -> Response:
+    """POST /v1/campaigns/{campaign_id}/passes: an identity token for a pass."""
+    gateway = request.state["gateway"]
+    campaign_id = request.path_params["campaign_id"]
+    device_id = request.headers.get("x-device-id", "")
+    if bad := await _bad_body(request):
+        return problem(bad, detail="Asking for a pass takes an empty body.")
+    if not is_campaign_id(campaign_id):
+        return problem(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
+    if device_id and not is_device_id(device_id):
+        detail = "X-Device-Id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
+        return problem(Outcome.INVALID_REQUEST, detail=detail)
+    if not gateway.identity.key:
+        detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY."
+        return problem(Outcome.BACKEND_UNAVAILABLE, detail=detail)
+    token = _bearer(request.headers.get("authorization", "").encode("latin-1"))
+    user_id = gateway.identity.check(token) if token else None
+    if user_id is None:
+        return problem(Outcome.IDENTITY_INVALID)
+    campaign = gateway.catalogue.get(campaign_id)
+    if campaign is None:
+        return problem(Outcome.CAMPAIGN_NOT_FOUND)
+    if campaign.state is None:
+        return problem(Outcome.BACKEND_UNAVAILABLE)
+    if campaign.state.per_device and not device_id:
+        detail = "This campaign limits devices: send X-Device-Id."
+        return problem(Outcome.INVALID_REQUEST, detail=detail)
+    expires_ms = campaign.ends_at + AFTER_END_MS
+    body = {
+        "pass": issue(gateway.pass_keys, campaign_id, user_id, device_id, expires_ms),
+        "campaign_id": campaign_id,
+        "not_before": to_rfc3339(gateway.clock.now_ms()),
+        "expires_at": to_rfc3339(expires_ms),
+    }
+    return json_reply(body, 201, {"Cache-Control": "no-store"})
+
+
+async def show_grab(request: Request[State]) -> Response:
+    """GET /v1/grabs/{grab_id}: what became of a grab, for its owner only."""
+    gateway = request.state["gateway"]
+    named = split_grab_id(request.path_params["grab_id"])
+    authorization = request.headers.get("authorization", "").encode("latin-1")
+    who = _checked_pass(gateway, authorization)
+    user_id = who.user_id if who else None
+    if user_id is None and gateway.identity.key and (token := _bearer(authorization)):
+        user_id = gateway.identity.check(token)
+    if user_id is None:
+        return problem(Outcome.PASS_INVALID)
+    campaign = gateway.catalogue.get(named[0]) if named else None
+    if named is None or campaign is None or (who and who.campaign_id != named[0]):
+        return problem(Outcome.GRAB_NOT_FOUND)
+    for grant in read_grants(await gateway.store.holder(named[0], user_id)):
+        if grant.serial == named[1]:
+            body = {
+                "grab_id": request.path_params["grab_id"],
+                "state": grant_state(campaign, grant),
+                "serial": grant.serial,
+                "round": grant.round,
+            }
+            return json_reply(body, headers={"Cache-Control": "no-store"})
+    return problem(Outcome.GRAB_NOT_FOUND)
+
+
+async def list_campaigns(request: Request[State]) -> Response:
+    """GET /v1/campaigns: the public state of every campaign."""
+    gateway = request.state["gateway"]
+    now_ms = gateway.redis_clock.now_ms()
+    campaigns = [campaign_body(c, now_ms) for c in gateway.catalogue if c.state is not None]
+    return _cached(request, {"campaigns": campaigns}, now_ms)
+
+
+async def show_campaign(request: Request[State]) -> Response:
+    """GET /v1/campaigns/{campaign_id}: the public state of one campaign."""
+    gateway = request.state["gateway"]
+    campaign = gateway.catalogue.get(request.path_params["campaign_id"])
+    if campaign is None:
+        return problem(Outcome.CAMPAIGN_NOT_FOUND)
+    if campaign.state is None:
+        return problem(Outcome.NOT_WARMED)
+    now_ms = gateway.redis_clock.now_ms()
+    return _cached(request, campaign_body(campaign, now_ms), now_ms)
+
+
+def _cached(request: Request[State], body: dict[str, Any], now_ms: int) -> Response:
+    """The tag is of the state alone: the server's time changes all the time."""
+    tag = f'W/"{blake2s(orjson.dumps(body), digest_size=8).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=1"}
+    wanted = [t.strip() for t in request.headers.get("if-none-match", "").split(",")]
+    if tag in wanted or "*" in wanted:
+        return Response(status_code=304, headers=headers)
+    return json_reply({**body, "server_time": to_rfc3339(now_ms)}, headers=headers)
+
+
+async def demo_identity(request: Request[State]) -> Response:
+    """POST /demo/identity {"user_id"}: the token that a shop's login would give (--demo only)."""
+    gateway = request.state["gateway"]
+    if not gateway.demo:
+        return problem(Outcome.NOT_FOUND)
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            return problem(Outcome.REQUEST_TOO_LARGE)
+    try:
+        user_id = orjson.loads(body)["user_id"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return problem(Outcome.INVALID_REQUEST, detail='Expected {"user_id": "…"}.')
+    if not isinstance(user_id, str) or not is_user_id(user_id):
+        detail = "user_id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
+        return problem(Outcome.INVALID_REQUEST, detail=detail)
+    token, expires_ms = gateway.identity.mint(user_id)
+    return json_reply(
+        {"token": token, "user_id": user_id, "expires_at": to_rfc3339(expires_ms)}, 201
+    )
+
+
+async def livez(_request: Request[State]) -> Response:
+    """GET /livez: the loop runs."""
+    return json_reply({"status": "ok"})
+
+
+async def readyz(request: Request[State]) -> Response:
+    """GET /readyz: 200 where grabs can be decided, else 503 naming what is missing."""
+    gateway = request.state["gateway"]
+    missing = []
+    if not gateway.wire.connected.is_set():
+        missing.append("redis")
+    if not gateway.catalogue.loaded:
+        missing.append("campaigns")
+    if not gateway.redis_clock.trusted:
+        missing.append("clock")
+    if missing:
+        return problem(
+            Outcome.BACKEND_UNAVAILABLE, missing=missing, detail="Not ready: " + ", ".join(missing)
+        )
+    return json_reply({"status": "ok"})
+
+
+async def openapi(_request: Request[State]) -> Response:
+    """GET /openapi.json."""
+    return json_reply(document())
+
+
+async def http_error(_request: Request, error: Exception) -> Response:
+    """Unknown routes and methods as problems too."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem(Outcome.NOT_FOUND)
+    if error.status_code == 405:
+        response = problem(Outcome.METHOD_NOT_ALLOWED)
+        response.headers.update(error.headers or {})
+        return response
+    return problem(Outcome.INVALID_REQUEST)
+
+
+async def store_error(_request: Request, _error: Exception) -> Response:
+    """Redis is away: 503, to be asked again."""
+    return problem(Outcome.BACKEND_UNAVAILABLE)
+
+
+async def server_error(_request: Request, _error: Exception) -> Response:
+    """A fault of ours: no detail to the client."""
+    return problem(Outcome.BACKEND_UNAVAILABLE)
+
+
+ROUTES = [
+    Route("/v1/campaigns/{campaign_id}/grabs", grab, methods=["POST"]),
+    Route("/v1/campaigns/{campaign_id}/passes", issue_pass, methods=["POST"]),
+    Route("/v1/grabs/{grab_id}", show_grab, methods=["GET"]),
+    Route("/v1/campaigns", list_campaigns, methods=["GET"]),
+    Route("/v1/campaigns/{campaign_id}", show_campaign, methods=["GET"]),
+    Route("/livez", livez, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+    Route("/openapi.json", openapi, methods=["GET"]),
+    Route("/demo/identity", demo_identity, methods=["POST"]),
+]

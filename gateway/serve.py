@@ -1,0 +1,174 @@
+"""Runs the gateway: one process, or a parent that shares the port among several."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import uvicorn
+
+from flashgrab.settings import GatewaySettings, load
+from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from gateway.app import make_app
+
+BACKLOG = 4096
+DRAIN_S = 5
+RESPAWN_PAUSE_S = 0.2
+SNAPSHOT_S = 1.0
+PROCESSES_MAX = 64
+
+log = structlog.get_logger()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The public socket. Raises OSError where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def serve(settings: GatewaySettings, processes: int) -> int:
+    """Run until SIGTERM or SIGINT, drain, return the exit status."""
+    configure_logs("gateway", settings.log_json)
+    try:
+        sock = listen(settings.host, settings.port)
+    except OSError as error:
+        print(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr
+        )
+        return 2
+    if processes == 1:
+        metrics = Metrics()
+        serve_metrics(settings.metrics_port, metrics.snapshot)
+        run_process(settings, sock, metrics)
+        return 0
+    return asyncio.run(_Parent(settings, sock, processes).run())
+
+
+def run_process(settings: GatewaySettings, sock: socket.socket, metrics: Metrics) -> None:
+    """Serve on a listening socket until a signal, then answer what is in flight."""
+    config = uvicorn.Config(
+        make_app(settings, metrics),
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    # uvicorn raises the signal again after its own shutdown; ours has then nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+class _Parent:
+    """Starts the processes, replaces a dead one, adds up their counters."""
+
+    def __init__(self, settings: GatewaySettings, sock: socket.socket, processes: int) -> None:
+        self._settings = settings
+        self._sock = sock
+        self._processes = processes
+        self._gone = Metrics()
+        self._latest: dict[int, dict[str, Any]] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Until a signal; the children drain on their own SIGTERM."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        serve_metrics(self._settings.metrics_port, self.snapshot)
+        await asyncio.gather(*(self._keep() for _ in range(self._processes)))
+        return 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """The sum over the living, and the counters of the dead."""
+        total = Metrics()
+        total.merge(self._gone.snapshot())
+        for snapshot in list(self._latest.values()):
+            total.merge(snapshot)
+        return total.snapshot()
+
+    async def _keep(self) -> None:
+        while not self._stopping.is_set():
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "gateway.serve", str(self._sock.fileno())),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=[self._sock.fileno()],
+                limit=16 * 1024 * 1024,
+                start_new_session=True,
+            )
+            stop = asyncio.create_task(self._stop_with_us(child))
+            await self._read(child)
+            status = await child.wait()
+            stop.cancel()
+            if (last := self._latest.pop(child.pid, None)) is not None:
+                self._gone.merge(last, gauges=False)
+            if not self._stopping.is_set():
+                log.error("process_died", pid=child.pid, status=status, runbook="process-died")
+                await asyncio.sleep(RESPAWN_PAUSE_S)
+
+    async def _stop_with_us(self, child: asyncio.subprocess.Process) -> None:
+        await self._stopping.wait()
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGTERM)
+
+    async def _read(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stdout is not None
+        async for line in child.stdout:
+            self._latest[child.pid] = json.loads(line)
+
+
+def _child(fd: int) -> None:
+    """One process of several: counters go to the parent by stdout, its end shows on stdin."""
+    settings = load(GatewaySettings)
+    configure_logs("gateway", settings.log_json)
+    metrics = Metrics()
+    out = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def report() -> None:
+        os.write(out, json.dumps(metrics.snapshot()).encode() + b"\n")
+
+    _every(SNAPSHOT_S, report)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    run_process(settings, socket.socket(fileno=fd), metrics)
+    with contextlib.suppress(OSError):
+        report()
+
+
+def _every(seconds: float, step: Callable[[], None]) -> None:
+    def loop() -> None:
+        pause = threading.Event()
+        while not pause.wait(seconds):
+            try:
+                step()
+            except OSError:
+                return
+
+    threading.Thread(target=loop, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    _child(int(sys.argv[1]))
