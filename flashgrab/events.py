@@ -47,15 +47,26 @@ class OutboxEntry:
     @classmethod
     def read(cls, entry_id: str, fields: Mapping[str, str]) -> "OutboxEntry":
         """From a stream entry as grab.lua writes it. Raises ValueError or KeyError otherwise."""
-        last_seq = int(entry_id.partition("-")[0])
+        last, _, part = entry_id.partition("-")
+        if part != "0":
+            raise ValueError(f"entry id {entry_id!r} is not <last seq>-0")
+        last_seq = int(last)
         first_seq, epoch, at_ms = int(fields["first"]), int(fields["epoch"]), int(fields["at_ms"])
         return cls(first_seq, last_seq, epoch, at_ms, fields["facts"])
 
     def facts(self, campaign_id: str) -> Iterator[Fact]:
-        """The facts in seq order. Raises ValueError where their number does not fit the seqs."""
-        seq = self.first_seq
-        for line in self.lines.split(";"):
+        """The facts in seq order. Raises ValueError, before the first fact where their number
+        does not fit the seqs."""
+        lines = self.lines.split(";")
+        if len(lines) != self.last_seq - self.first_seq + 1:
+            raise ValueError(
+                f"outbox entry {self.last_seq} of {campaign_id} holds {len(lines)} facts,"
+                f" its seqs say {self.last_seq - self.first_seq + 1}"
+            )
+        for seq, line in enumerate(lines, self.first_seq):
             kind, serial, number, user_id, device_id, request_id = line.split(",")
+            if kind not in KINDS:
+                raise ValueError(f"outbox entry {self.last_seq} of {campaign_id}: kind {kind!r}")
             yield Fact(
                 event=KINDS[kind],
                 seq=seq,
@@ -69,12 +80,26 @@ class OutboxEntry:
                 epoch=self.epoch,
                 at_ms=self.at_ms,
             )
-            seq += 1
-        if seq != self.last_seq + 1:
-            raise ValueError(
-                f"outbox entry {self.last_seq} of {campaign_id} holds {seq - self.first_seq} facts,"
-                f" its seqs say {self.last_seq - self.first_seq + 1}"
-            )
+
+
+@dataclass(frozen=True, slots=True)
+class TornEntry:
+    """An entry of the outbox that does not have the form that grab.lua writes; `why` says how."""
+
+    entry_id: str
+    last_seq: int
+    why: str
+
+
+Entry = OutboxEntry | TornEntry
+
+
+def read_entry(entry_id: str, fields: Mapping[str, str]) -> Entry:
+    """A stream entry, torn or not: one bad entry must not hide the others."""
+    try:
+        return OutboxEntry.read(entry_id, fields)
+    except (ValueError, KeyError) as error:
+        return TornEntry(entry_id, int(entry_id.partition("-")[0]), repr(error)[:200])
 
 
 def encode(fact: Fact) -> bytes:

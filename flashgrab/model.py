@@ -6,21 +6,27 @@ Money is in cents, time in milliseconds since 1970 (UTC); text times live only i
 import re
 import tomllib
 from typing import Annotated, Any, Literal
+from unicodedata import category
 
 import msgspec
 from msgspec import Meta
 
 from flashgrab.clock import from_rfc3339
 from flashgrab.errors import DefinitionInvalid
+from flashgrab.explain import explain
 from flashgrab.ids import CAMPAIGN_ID
 
 Status = Literal["DRAFT", "PUBLISHED", "PAUSED", "OFFLINE"]
 
 Cents = Annotated[int, Meta(ge=0, le=10**12)]
-Quota = Annotated[int, Meta(ge=1, le=10**8)]
+
+QUOTA_MAX = 10**8
+Quota = Annotated[int, Meta(ge=1, le=QUOTA_MAX)]
 
 ROUNDS_MAX = 400
 DEFINITION_BYTES_MAX = 256 * 1024
+TIME_MS_MAX = 4_102_444_800_000
+"""The year 2100: past it a time is a slip of the pen, and text and numbers would part ways."""
 AFTER_END_MS = 10 * 60 * 1000
 """How long after the last round a pass stays valid, so that winners can ask again."""
 
@@ -45,7 +51,13 @@ class RoundText(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quota: Quota
 
 
-Rate = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,4}[smh]$")]
+Rate = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,4}[smh]\Z",
+        description='a rate such as "5/10s" or "100/1m"',
+    ),
+]
 
 
 class Limits(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +73,13 @@ class Limits(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Definition(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A campaign as a merchandiser writes it (contract §3)."""
 
-    id: Annotated[str, Meta(pattern=f"^{CAMPAIGN_ID}$")]
+    id: Annotated[
+        str,
+        Meta(
+            pattern=rf"^{CAMPAIGN_ID}\Z",
+            description="1 to 48 of a-z 0-9 _ - that begin with a letter or digit",
+        ),
+    ]
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     rule: Rule
     rounds: Annotated[list[RoundText], Meta(min_length=1, max_length=ROUNDS_MAX)]
@@ -87,7 +105,7 @@ def parse_toml(text: str, source: str) -> Definition:
         )
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, huge numbers
         raise DefinitionInvalid(f"{source}: not TOML: {error}") from None
     return parse(raw, source)
 
@@ -100,7 +118,9 @@ def parse(raw: Any, source: str) -> Definition:
     try:
         definition = msgspec.convert(raw, Definition)
     except msgspec.ValidationError as error:
-        raise DefinitionInvalid(f"{source}: {_field_first(str(error))}") from None
+        raise DefinitionInvalid(f"{source}: {explain(error, Definition)}") from None
+    if not definition.name.strip() or any(category(c) in ("Cc", "Cs") for c in definition.name):
+        raise DefinitionInvalid(f"{source}: name: expected text without control characters")
     fix_times(definition, 0, source)
     return definition
 
@@ -140,17 +160,15 @@ def _time(text: str, base_ms: int, field: str) -> int:
     if text == "now":
         return base_ms
     if match := _RELATIVE.fullmatch(text):
-        return base_ms + int(match[1]) * _UNIT_MS[match[2]]
-    try:
-        return from_rfc3339(text)
-    except (ValueError, OverflowError):
-        raise DefinitionInvalid(
-            f"{field}: expected a time with its offset (2026-11-22T10:00:00+08:00),"
-            f' "now" or "+10s", not {text!r}'
-        ) from None
-
-
-def _field_first(message: str) -> str:
-    """msgspec's `… - at `$.rounds[0].quota`` as `rounds[0].quota: …`."""
-    what, _, where = message.partition(" - at `$.")
-    return f"{where.rstrip('`')}: {what}" if where else message
+        at_ms = base_ms + int(match[1]) * _UNIT_MS[match[2]]
+    else:
+        try:
+            at_ms = from_rfc3339(text)
+        except (ValueError, OverflowError):
+            raise DefinitionInvalid(
+                f"{field}: expected a time with its offset (2026-11-22T10:00:00+08:00),"
+                f' "now" or "+10s", not {text!r}'
+            ) from None
+    if not 0 <= at_ms <= TIME_MS_MAX:
+        raise DefinitionInvalid(f"{field}: expected a time between 1970 and 2100, not {text!r}")
+    return at_ms

@@ -8,7 +8,7 @@ HMAC-SHA-256 because it is the cheaper keyed MAC of the standard library (docs/d
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2s
 
 from flashgrab.ids import is_campaign_id, is_device_id, is_user_id
@@ -31,18 +31,18 @@ class Pass:
 class PassKeys:
     """Signing keys by kid. The first signs, all verify, so that keys rotate without a gap."""
 
-    keys: Mapping[str, bytes]
+    keys: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> "PassKeys":
         """`kid:key,kid:key`, the key at least 32 characters. Raises ValueError otherwise."""
         keys: dict[str, bytes] = {}
-        for part in text.split(","):
+        for number, part in enumerate(text.split(","), 1):
             kid, _, key = part.strip().partition(":")
             if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
                 raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
             if len(key) < 32:
-                raise ValueError(f"the key of {kid} needs at least 32 characters")
+                raise ValueError(f"key {number} needs at least 32 characters")
             if kid in keys:
                 raise ValueError(f"kid {kid} is there twice")
             keys[kid] = blake2s(key.encode(), person=b"fg-pass").digest()

@@ -1,9 +1,10 @@
 """Settings from the environment (contract §7), all validated together when a part starts."""
 
+import ipaddress
 import sys
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flashgrab.passes import PassKeys
@@ -47,6 +48,14 @@ class GatewaySettings(PartSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="exact origins, comma separated"
     )
+
+    @model_validator(mode="after")
+    def _demo_stays_at_home(self) -> Self:
+        if self.demo and not is_loopback(self.host):
+            raise ValueError(f"{PREFIX}DEMO mints identities for anyone: only with a loopback HOST")
+        if self.demo and not self.identity_key:
+            raise ValueError(f"{PREFIX}DEMO needs {PREFIX}IDENTITY_KEY")
+        return self
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -106,6 +115,19 @@ def load(kind: type[S]) -> S:
         raise SystemExit(2) from None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def problems(error: ValidationError) -> list[str]:
     """One line a problem: the variable, what is wrong, never the value."""
-    return [f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    lines = []
+    for problem in error.errors():
+        name = "_".join(str(part) for part in problem["loc"]).upper()
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{PREFIX}{name}: {message}" if name else message)
+    return lines

@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from flashgrab import keys, scripts
 from flashgrab.errors import StoreRefused, StoreUnavailable
-from flashgrab.events import OutboxEntry
+from flashgrab.events import Entry, read_entry
 from flashgrab.model import Round
 
 TIMEOUT_MS = 5000
@@ -70,7 +70,19 @@ class Books:
     serial: int
     watermark: int
     rounds: tuple[tuple[int, int, int, int], ...]
-    entries: tuple[OutboxEntry, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStanding:
+    """Where a campaign's facts stand in Redis; `entries` wait in the outbox."""
+
+    epoch: int
+    run: str
+    seq: int
+    watermark: int
+    holes: str
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class Store:
         self._redis = redis.Redis.from_url(
             url,
             decode_responses=True,
+            encoding_errors="replace",  # one bad byte somewhere must not hide what is around it
             retry=Retry(NoBackoff(), 0),
             retry_on_error=[],
             socket_timeout=timeout_ms / 1000,
@@ -212,7 +225,7 @@ class Store:
 
     async def outbox(
         self, campaign_id: str, from_seq: int, to_seq: int | None = None, entries_max: int = 256
-    ) -> list[OutboxEntry]:
+    ) -> list[Entry]:
         """Entries whose last seq is `from_seq` or above (and at most `to_seq`), oldest first."""
         entries = await self._do(
             self._redis.xrange(
@@ -222,11 +235,47 @@ class Store:
                 count=entries_max,
             )
         )
-        return [OutboxEntry.read(entry_id, fields) for entry_id, fields in entries]
+        return [read_entry(entry_id, fields) for entry_id, fields in entries]
+
+    async def outbox_wait(
+        self, after: Mapping[str, str], entries_max: int, wait_ms: int
+    ) -> dict[str, list[Entry]]:
+        """The next entries of several campaigns, each after its entry id ("0" for the first).
+
+        At most `entries_max` a campaign; waits up to `wait_ms` (below the time-out) where none
+        has any, then answers with nothing.
+        """
+        named = {keys.outbox(campaign_id): campaign_id for campaign_id in after}
+        streams: dict[Any, Any] = {key: after[named[key]] for key in named}
+        reply = await self._do(
+            self._redis.xread(streams, count=entries_max, block=max(1, wait_ms))
+        )
+        return {
+            named[key]: [read_entry(entry_id, fields) for entry_id, fields in entries]
+            for key, entries in reply or ()
+        }
 
     async def outbox_length(self, campaign_id: str) -> int:
         """Entries (not facts) that wait in the outbox."""
         return int(await self._do(self._redis.xlen(keys.outbox(campaign_id))))
+
+    async def standings(self, campaign_ids: Iterable[str]) -> dict[str, OutboxStanding]:
+        """Where the facts of these campaigns stand; one that is missing in Redis is left out."""
+        wanted = list(campaign_ids)
+        if not wanted:
+            return {}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for campaign_id in wanted:
+                pipe.hmget(
+                    keys.campaign(campaign_id), ["epoch", "run", "seq", "watermark", "holes"]
+                )
+                pipe.xlen(keys.outbox(campaign_id))
+            replies = await self._do(pipe.execute())
+        return {
+            campaign_id: OutboxStanding(int(c[0]), c[1], int(c[2]), int(c[3]), c[4], int(entries))
+            for campaign_id, c, entries in zip(wanted, replies[::2], replies[1::2], strict=True)
+            if c[0] is not None
+        }
 
     async def books(
         self, campaign_id: str, rounds: int, watermark: int, entries_max: int = 1000
@@ -238,7 +287,7 @@ class Store:
         if not reply[0]:
             return None
         entries = tuple(
-            OutboxEntry.read(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+            read_entry(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))
             for entry_id, flat in reply[6]
         )
         rows = tuple((int(q), int(left), int(g), int(r)) for q, left, g, r in reply[5])
@@ -260,6 +309,13 @@ class Store:
         """One user's entry, "" where there is none."""
         return await self._do(self._redis.hget(keys.holders(campaign_id), user_id)) or ""
 
+    async def holders_of(self, campaign_id: str, user_ids: Sequence[str]) -> list[str]:
+        """The entries of these users in their order, "" where there is none."""
+        if not user_ids:
+            return []
+        found = await self._do(self._redis.hmget(keys.holders(campaign_id), list(user_ids)))
+        return [entry or "" for entry in found]
+
     # -- gateways --------------------------------------------------------------------------------
 
     async def report_gateway(self, gateway_id: str, report: GatewayReport) -> None:
@@ -272,8 +328,10 @@ class Store:
     async def gateways(self) -> dict[str, GatewayReport]:
         """The last report of every gateway."""
         rows = await self._do(self._redis.hgetall(keys.GATEWAYS))
+        reports = {gateway_id: json.loads(value) for gateway_id, value in rows.items()}
         return {
-            gateway_id: GatewayReport(**json.loads(value)) for gateway_id, value in rows.items()
+            gateway_id: GatewayReport(said["run"], said["at_ms"], said["floors"])
+            for gateway_id, said in reports.items()
         }
 
     async def forget_gateways(self, gateway_ids: Iterable[str]) -> None:
@@ -290,7 +348,10 @@ class Store:
             return await self._do(self._redis.evalsha(*call))
         except NoScriptError:
             await self._do(self._redis.script_load(script.text))
+        try:
             return await self._do(self._redis.evalsha(*call))
+        except NoScriptError as error:
+            raise StoreRefused(f"Redis: {error}") from error
 
     async def _do(self, command: Any) -> Any:
         try:

@@ -22,7 +22,6 @@ BACKLOG = 4096
 DRAIN_S = 5
 RESPAWN_PAUSE_S = 0.2
 SNAPSHOT_S = 1.0
-PROCESSES_MAX = 64
 
 log = structlog.get_logger()
 
@@ -166,7 +165,8 @@ def _every(seconds: float, step: Callable[[], None]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # 0 bytes: the parent is gone
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -10,7 +10,10 @@ import sys
 from typing import Any
 
 import typer
-from typer._click import Command  # typer carries its own click and has no public name for these
+from typer._click import (
+    Command,
+    Context,
+)  # typer carries its own click and has no public name for these
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer.core import TyperCommand, TyperGroup
 
@@ -35,16 +38,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(TyperGroup):
     """Lists all commands without importing them; imports the one that is called."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Command | None:
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         if cmd_name not in COMMANDS:
             return None
         return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1], rich_markup_mode=None)
 
     def resolve_command(
-        self, ctx: typer.Context, args: list[str]
+        self, ctx: Context, args: list[str]
     ) -> tuple[str | None, Command | None, list[str]]:
         if args and args[0] in COMMANDS:
             return args[0], load(args[0]), args[1:]

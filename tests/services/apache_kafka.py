@@ -20,7 +20,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"  # any 16 bytes in base64
 FAST_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")
-ONE_THREAD = ("-Dkafka.logs.dir=.", "-Dlog4j2.level=WARN")
+FEW_LOGS = "-Dlog4j2.level=WARN"
 
 # Single node; short sessions, so that a broker after kill -9 is ready in 4 s instead of 12.
 PROPERTIES = """\
@@ -44,7 +44,6 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
-log.cleaner.enable=false
 num.network.threads=1
 num.io.threads=2
 """
@@ -158,7 +157,7 @@ class ApacheKafka:
         return self.folder / "server.properties"
 
     def _java(self, main: str, *args: str) -> list[str]:
-        return ["java", *FAST_START, *ONE_THREAD, "-cp", f"{LIBS}/*", main, *args]
+        return ["java", *FAST_START, FEW_LOGS, "-cp", f"{LIBS}/*", main, *args]
 
     def _format(self) -> None:
         controller = free_port()

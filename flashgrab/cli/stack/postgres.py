@@ -106,7 +106,9 @@ class Postgres(Service):
 
     def _ask(self, database: str, sql: str) -> str | None:
         """What psql answers, or None where it gets no connection."""
-        target = f"host={LOOPBACK} port={self._port} user={USER} dbname={database} connect_timeout=2"
+        target = (
+            f"host={LOOPBACK} port={self._port} user={USER} dbname={database} connect_timeout=2"
+        )
         done = subprocess.run(
             [_programs() / "psql", "-X", "-A", "-t", "-w", "-d", target, "-c", sql],
             env=plain_env() | {"PGPASSWORD": self._password},
@@ -121,7 +123,10 @@ class Postgres(Service):
         """initdb beside the final place, then a rename: a half-made folder is never taken."""
         parent = self._folder.parent
         parent.mkdir(parents=True, exist_ok=True)
-        fresh, secret = parent / f"{self._folder.name}.new", parent / f"{self._folder.name}.password"
+        fresh, secret = (
+            parent / f"{self._folder.name}.new",
+            parent / f"{self._folder.name}.password",
+        )
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         secret.touch(mode=0o600)

@@ -67,7 +67,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a terminal's Ctrl-C reaches only `up`, which stops in order
+                start_new_session=True,  # a terminal's Ctrl-C reaches only `up`
                 user=user.uid if user else None,
                 group=user.gid if user else None,
                 extra_groups=[] if user else None,
@@ -93,7 +93,7 @@ class Child:
         self._process.wait()
 
     def stop(self, number: signal.Signals, within_s: float, hurry: Callable[[], bool]) -> bool:
-        """Signal, wait, and kill at the end or when `hurry()` turns true. True: it went by itself."""
+        """Signal, wait, kill at the end or when `hurry()` turns true. True: it went by itself."""
         self.send(number)
         until = time.monotonic() + within_s
         while self.poll() is None:

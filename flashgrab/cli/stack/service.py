@@ -38,7 +38,7 @@ class Service(abc.ABC):
     def public(self) -> Mapping[str, object]:
         """What run.json says besides the process id: addresses, no secrets."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 -- most have nothing to prepare
         """Files and folders that the process needs. Idempotent; may run in any thread."""
 
     @abc.abstractmethod

@@ -48,7 +48,7 @@ class Valkey(Service):
         return {"url": f"redis://{self.address}/0", "version": self.version}
 
     def prepare(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config.touch(mode=0o600)
         self._config.write_text(self._settings())
         self.version = self.version or _version_of(_binary())

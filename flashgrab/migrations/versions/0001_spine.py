@@ -38,6 +38,7 @@ STATEMENTS = (
         operation   text PRIMARY KEY,
         campaign_id text NOT NULL,
         request     jsonb NOT NULL,
+        result      jsonb NOT NULL,
         version     bigint NOT NULL,
         at_ms       bigint NOT NULL
     )
@@ -60,6 +61,9 @@ STATEMENTS = (
     """,
     "CREATE INDEX coupons_by_seq ON coupons (campaign_id, seq)",
     "CREATE INDEX coupons_by_user ON coupons (campaign_id, user_id)",
+    "CREATE INDEX coupons_by_device ON coupons (campaign_id, device_id) WHERE device_id <> ''",
+    "CREATE INDEX coupons_by_returned_seq ON coupons (campaign_id, returned_seq)"
+    " WHERE returned_seq IS NOT NULL",
     """
     CREATE TABLE offsets (
         topic       text NOT NULL,

@@ -1,0 +1,317 @@
+"""Writing to the ledger: rows, offsets, counts and dead letters, all in one transaction.
+
+Offsets move by compare-and-set on what they were, so of two workers that hold the same records
+one transaction fails (StaleWriter) and leaves nothing behind.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from flashgrab.errors import LedgerUnavailable, StaleWriter
+from flashgrab.events import Fact
+from flashgrab.ledger.pool import Pool
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+
+CONFLICT = "CONFLICT"
+DETAIL_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a partition is read on, and the fingerprint of the record before (b"" at 0)."""
+
+    next_offset: int
+    fingerprint: bytes
+
+
+BEGINNING = Position(0, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One partition's offset: what it must be still, and what it becomes."""
+
+    partition: int
+    before: Position
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An event that cannot be stored. `campaign_id` and `seq` are known where they can be read."""
+
+    reason: str
+    detail: str
+    key: bytes
+    value: bytes
+    campaign_id: str | None = None
+    seq: int | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """The same for the same message, however often it comes."""
+        size = len(self.key).to_bytes(8, "big")
+        return blake2b(size + self.key + self.value, digest_size=32).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A granted fact that passed every check of form, with the message that it came in."""
+
+    fact: Fact
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one transaction added: rows, and dead letters by reason (repeats are not counted)."""
+
+    rows: int
+    dead: Mapping[str, int]
+
+
+_ADD_ROWS = """
+WITH added AS (
+    INSERT INTO coupons (campaign_id, serial, seq, user_id, device_id, round, request_id, epoch,
+                         granted_at)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
+                         $6::integer[], $7::text[], $8::bigint[], $9::bigint[])
+    ON CONFLICT (campaign_id, serial) DO NOTHING
+    RETURNING campaign_id, round
+)
+SELECT campaign_id, round, count(*) AS rows FROM added GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+_COUNT_ROWS = """
+UPDATE rounds SET granted = granted + $3 WHERE campaign_id = $1 AND number = $2
+"""
+
+_CONFLICTS = """
+SELECT f.n, c.user_id, c.request_id, c.epoch, c.seq
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
+     WITH ORDINALITY AS f(campaign_id, serial, seq, user_id, request_id, epoch, n)
+JOIN coupons c ON c.campaign_id = f.campaign_id AND c.serial = f.serial
+WHERE c.user_id <> f.user_id OR c.request_id <> f.request_id OR c.epoch <> f.epoch
+   OR c.seq <> f.seq
+"""
+
+_ADD_DEAD = """
+INSERT INTO dead (digest, campaign_id, seq, reason, detail, key, value, at_ms)
+SELECT d.*, $8 FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[], $5::text[],
+                           $6::bytea[], $7::bytea[]) AS d
+ON CONFLICT (digest) DO NOTHING
+RETURNING reason
+"""
+
+_MOVE = """
+UPDATE offsets o SET next_offset = m.after_offset, fingerprint = m.after_mark
+FROM unnest($2::integer[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[])
+     AS m(partition, before_offset, before_mark, after_offset, after_mark)
+WHERE o.topic = $1 AND o.partition = m.partition
+  AND o.next_offset = m.before_offset AND o.fingerprint = m.before_mark
+"""
+
+
+async def write(
+    pool: Pool,
+    topic: str,
+    moves: Sequence[Move],
+    grants: Sequence[Grant],
+    letters: Sequence[Letter],
+    at_ms: int,
+    before_commit: Callable[[], Awaitable[None]],
+) -> Written:
+    """Everything of one round, or nothing.
+
+    Raises StaleWriter where an offset is no longer what `moves` says, LedgerUnavailable where
+    PostgreSQL is away (then it may have committed: writing again adds nothing twice).
+    """
+    try:
+        async with pool.transaction() as connection:
+            await _move(connection, topic, moves)
+            rows = 0
+            dead = list(letters)
+            if grants:
+                rows, conflicts = await _add_rows(connection, grants)
+                dead += conflicts
+            reasons = await _add_dead(connection, dead, at_ms) if dead else {}
+            await before_commit()
+    except asyncpg.DeadlockDetectedError as error:
+        raise LedgerUnavailable(f"PostgreSQL: {error}") from error
+    return Written(rows, reasons)
+
+
+async def _move(connection: "Connection", topic: str, moves: Sequence[Move]) -> None:
+    ordered = sorted(moves, key=lambda m: m.partition)
+    done = await connection.execute(
+        _MOVE,
+        topic,
+        [m.partition for m in ordered],
+        [m.before.next_offset for m in ordered],
+        [m.before.fingerprint for m in ordered],
+        [m.after.next_offset for m in ordered],
+        [m.after.fingerprint for m in ordered],
+    )
+    if int(done.rpartition(" ")[2]) != len(ordered):
+        raise StaleWriter("another worker has moved the offsets of " + topic)
+
+
+async def _add_rows(
+    connection: "Connection", grants: Sequence[Grant]
+) -> tuple[int, list[Letter]]:
+    facts = [g.fact for g in grants]
+    campaigns = [f.campaign_id for f in facts]
+    serials = [f.serial for f in facts]
+    seqs = [f.seq for f in facts]
+    users = [f.user_id for f in facts]
+    requests = [f.request_id for f in facts]
+    epochs = [f.epoch for f in facts]
+    counts = await connection.fetch(
+        _ADD_ROWS,
+        campaigns,
+        serials,
+        seqs,
+        users,
+        [f.device_id for f in facts],
+        [f.round for f in facts],
+        requests,
+        epochs,
+        [f.at_ms for f in facts],
+    )
+    added = sum(row["rows"] for row in counts)
+    if counts:
+        # one order of row locks for every worker
+        await connection.executemany(_COUNT_ROWS, [tuple(row) for row in counts])
+    if added == len(facts):
+        return added, []
+    # repeats are the rule after a restart of the relay; a second statement, so that it also sees
+    # rows that another worker committed while the INSERT waited for them
+    found = await connection.fetch(_CONFLICTS, campaigns, serials, seqs, users, requests, epochs)
+    return added, [_conflict(grants[row["n"] - 1], row) for row in found]
+
+
+def _conflict(grant: Grant, row: asyncpg.Record) -> Letter:
+    fact = grant.fact
+    detail = (
+        f"serial {fact.serial} is in the ledger with user {row['user_id']}, request"
+        f" {row['request_id']}, epoch {row['epoch']}, seq {row['seq']}"
+    )
+    return Letter(CONFLICT, detail, grant.key, grant.value, fact.campaign_id, fact.seq)
+
+
+async def _add_dead(
+    connection: "Connection", letters: Sequence[Letter], at_ms: int
+) -> dict[str, int]:
+    rows = await connection.fetch(
+        _ADD_DEAD,
+        [letter.digest for letter in letters],
+        [letter.campaign_id for letter in letters],
+        [letter.seq for letter in letters],
+        [letter.reason for letter in letters],
+        [letter.detail.replace("\0", "?")[:DETAIL_MAX] for letter in letters],
+        [letter.key for letter in letters],
+        [letter.value for letter in letters],
+        at_ms,
+    )
+    reasons: dict[str, int] = {}
+    for row in rows:
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    return reasons
+
+
+async def positions(pool: Pool, topic: str, partitions: Sequence[int]) -> dict[int, Position]:
+    """Where each partition is read on; a partition that is not known yet is put at BEGINNING."""
+    async with pool.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO offsets SELECT $1, p, 0, '' FROM unnest($2::integer[]) AS p"
+            " ON CONFLICT DO NOTHING",
+            topic,
+            list(partitions),
+        )
+        rows = await connection.fetch(
+            "SELECT partition, next_offset, fingerprint FROM offsets"
+            " WHERE topic = $1 AND partition = ANY($2::integer[])",
+            topic,
+            list(partitions),
+        )
+    return {r["partition"]: Position(r["next_offset"], bytes(r["fingerprint"])) for r in rows}
+
+
+async def reset(pool: Pool, topic: str, partition: int, before: Position) -> None:
+    """Back to BEGINNING: the topic has a new incarnation. Raises StaleWriter as `write` does."""
+    async with pool.transaction() as connection:
+        await _move(connection, topic, [Move(partition, before, BEGINNING)])
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignKnown:
+    """What persist checks a fact against."""
+
+    epoch: int
+    rounds: frozenset[int]
+
+
+async def known_campaigns(
+    pool: Pool, campaign_ids: Sequence[str]
+) -> dict[str, CampaignKnown]:
+    """Those of the campaigns that the ledger has."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT c.campaign_id, c.epoch, array_agg(r.number) AS rounds FROM campaigns c"
+            " JOIN rounds r USING (campaign_id) WHERE c.campaign_id = ANY($1::text[]) GROUP BY 1, 2",
+            list(campaign_ids),
+        )
+    return {r["campaign_id"]: CampaignKnown(r["epoch"], frozenset(r["rounds"])) for r in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """A dead letter that the dead-letter topic does not have yet."""
+
+    digest: bytes
+    letter: Letter
+    at_ms: int
+
+
+async def unpublished(pool: Pool, most: int) -> list[Unpublished]:
+    """Dead letters that wait for the dead-letter topic, oldest first, at most `most`."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT digest, campaign_id, seq, reason, detail, key, value, at_ms FROM dead"
+            " WHERE published_ms IS NULL ORDER BY at_ms LIMIT $1",
+            most,
+        )
+    return [
+        Unpublished(
+            row["digest"],
+            Letter(
+                row["reason"],
+                row["detail"],
+                row["key"],
+                row["value"],
+                row["campaign_id"],
+                row["seq"],
+            ),
+            row["at_ms"],
+        )
+        for row in rows
+    ]
+
+
+async def mark_published(pool: Pool, digests: Sequence[bytes], at_ms: int) -> None:
+    """Note that the dead-letter topic has these."""
+    async with pool.connection() as connection:
+        await connection.execute(
+            "UPDATE dead SET published_ms = $2 WHERE digest = ANY($1::bytea[])",
+            list(digests),
+            at_ms,
+        )

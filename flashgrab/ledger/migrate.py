@@ -1,0 +1,117 @@
+"""Brings the ledger's schema to what this code knows; other parts wait for that.
+
+Revisions are plain SQL in flashgrab/migrations/versions, named by their number (0001_spine.py).
+They run in one transaction under an advisory lock, so two centres may start at once. Where the
+schema is already ours, neither alembic nor SQLAlchemy is imported.
+"""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from flashgrab.errors import FlashgrabError, LedgerUnavailable
+from flashgrab.ledger.pool import CONNECT_S, GONE, Pool
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+LOCK = 0x666C6173_68677262
+"""Key of the advisory lock: "flashgrb" as a number."""
+WAIT_PAUSE_S = 0.2
+
+
+class SchemaNewer(FlashgrabError):
+    """The ledger was migrated by a newer release; this one must not write to it."""
+
+
+@cache
+def head() -> str:
+    """The newest revision that this code has, from the names of the files."""
+    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+async def migrate(url: str) -> None:
+    """Bring the ledger at `url` to `head()`. Does nothing where it is there already.
+
+    Raises SchemaNewer, and LedgerUnavailable while PostgreSQL is away.
+    """
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_S)
+        try:
+            current = await _read(connection)
+        finally:
+            await connection.close(timeout=CONNECT_S)
+        if not _is_ours(current):
+            await _upgrade(url)
+    except GONE as error:
+        raise LedgerUnavailable(f"PostgreSQL: {str(error) or type(error).__name__}") from error
+
+
+async def schema_is_ours(pool: Pool) -> bool:
+    """Whether the ledger has the schema of this code; False while it is older or empty.
+
+    Raises SchemaNewer, and LedgerUnavailable while PostgreSQL is away.
+    """
+    async with pool.connection() as connection:
+        return _is_ours(await _read(connection))
+
+
+async def wait_for_schema(pool: Pool, pause_s: float = WAIT_PAUSE_S) -> None:
+    """Until the centre has migrated the ledger; waits as well while PostgreSQL is away.
+
+    Has no deadline of its own: a part without its ledger has nothing else to do, and says so in
+    its /readyz or its log. Raises SchemaNewer.
+    """
+    while True:
+        try:
+            if await schema_is_ours(pool):
+                return
+        except LedgerUnavailable:
+            pass
+        await asyncio.sleep(pause_s)
+
+
+async def _read(connection: Any) -> str:
+    """The revision that the ledger says it has; "" for an empty one."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return ""
+    return str(await connection.fetchval("SELECT version_num FROM alembic_version") or "")
+
+
+def _is_ours(current: str) -> bool:
+    if current > head():
+        raise SchemaNewer(
+            f"the ledger has schema {current}, this release knows {head()}:"
+            " start the release that migrated it, or a newer one"
+        )
+    return current == head()
+
+
+async def _upgrade(url: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import Connection, text
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+
+    def upgrade(connection: Connection) -> None:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    # asyncpg reads the address itself, so that it means the same here as in the pool.
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(url, timeout=CONNECT_S),
+        poolclass=NullPool,
+    )
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            await connection.run_sync(upgrade)
+    finally:
+        await engine.dispose()

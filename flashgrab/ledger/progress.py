@@ -1,0 +1,126 @@
+"""How far the ledger has every fact: watermarks, holes, and where the partitions are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flashgrab.ledger.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A published campaign as the ledger has it. `ready`: the fact after the watermark is there."""
+
+    campaign_id: str
+    epoch: int
+    watermark: int
+    ready: bool
+
+
+_STANDINGS = """
+SELECT c.campaign_id, c.epoch, coalesce(w.watermark, 0) AS watermark,
+       EXISTS (SELECT FROM coupons k WHERE k.campaign_id = c.campaign_id
+               AND k.seq = coalesce(w.watermark, 0) + 1)
+    OR EXISTS (SELECT FROM coupons k WHERE k.campaign_id = c.campaign_id
+               AND k.returned_seq = coalesce(w.watermark, 0) + 1)
+    OR EXISTS (SELECT FROM dead d WHERE d.campaign_id = c.campaign_id
+               AND d.seq = coalesce(w.watermark, 0) + 1)
+    OR EXISTS (SELECT FROM voids v WHERE v.campaign_id = c.campaign_id
+               AND coalesce(w.watermark, 0) + 1 BETWEEN v.from_seq AND v.to_seq) AS ready
+FROM campaigns c LEFT JOIN watermarks w USING (campaign_id)
+WHERE c.status <> 'DRAFT'
+"""
+
+# $1 campaign, $2 watermark, $3 last seq looked at; voids are clipped to the window
+_SEQS = """
+SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
+UNION
+SELECT returned_seq FROM coupons
+WHERE campaign_id = $1 AND returned_seq > $2 AND returned_seq <= $3
+UNION
+SELECT seq FROM dead WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
+UNION
+SELECT generate_series(greatest(from_seq, $2 + 1), least(to_seq, $3)) FROM voids
+WHERE campaign_id = $1 AND from_seq <= $3 AND to_seq > $2
+"""
+
+_PREFIX = f"""
+SELECT max(seq) AS watermark
+FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS n FROM ({_SEQS}) AS s) AS numbered
+WHERE seq = $2 + n
+"""
+
+_HOLES = f"""
+SELECT before + 1 AS from_seq, seq - 1 AS to_seq
+FROM (SELECT seq, lag(seq, 1, $2) OVER (ORDER BY seq) AS before
+      FROM ({_SEQS} UNION SELECT $3 + 1) AS s) AS neighbours
+WHERE seq > before + 1 ORDER BY seq LIMIT $4
+"""
+
+_STORE = """
+INSERT INTO watermarks (campaign_id, watermark, at_ms) VALUES ($1, $2, $3)
+ON CONFLICT (campaign_id) DO UPDATE SET watermark = $2, at_ms = $3
+WHERE watermarks.watermark < $2
+"""
+
+_HIGHEST = """
+SELECT greatest(
+    (SELECT watermark FROM watermarks WHERE campaign_id = $1),
+    (SELECT max(seq) FROM coupons WHERE campaign_id = $1),
+    (SELECT max(returned_seq) FROM coupons WHERE campaign_id = $1 AND returned_seq > 0),
+    (SELECT max(to_seq) FROM voids WHERE campaign_id = $1),
+    0)
+"""
+
+
+async def standings(pool: Pool) -> list[Standing]:
+    """Every campaign that was published."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(_STANDINGS)
+    return [Standing(r["campaign_id"], r["epoch"], r["watermark"], r["ready"]) for r in rows]
+
+
+async def advance(pool: Pool, campaign_id: str, watermark: int, step: int, at_ms: int) -> int:
+    """Move the watermark over what follows it without a gap, at most `step` facts; returns it.
+
+    A void range that begins right after it is passed whole, however long it is.
+    """
+    async with pool.transaction() as connection:
+        void_end = await connection.fetchval(
+            "SELECT to_seq FROM voids WHERE campaign_id = $1 AND from_seq <= $2 AND to_seq >= $2",
+            campaign_id,
+            watermark + 1,
+        )
+        start = void_end or watermark
+        end = await connection.fetchval(_PREFIX, campaign_id, start, start + step) or start
+        if end > watermark:
+            await connection.execute(_STORE, campaign_id, end, at_ms)
+    return int(end)
+
+
+async def holes(
+    pool: Pool, campaign_id: str, watermark: int, to_seq: int, ranges_max: int
+) -> list[tuple[int, int]]:
+    """Seqs between watermark and `to_seq` (inclusive) that the ledger does not have, as ranges."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(_HOLES, campaign_id, watermark, to_seq, ranges_max)
+    return [(row["from_seq"], row["to_seq"]) for row in rows]
+
+
+async def highest_seq(pool: Pool, campaign_id: str) -> int:
+    """The highest seq that the ledger knows to have been given, 0 where there is none."""
+    async with pool.connection() as connection:
+        return int(await connection.fetchval(_HIGHEST, campaign_id))
+
+
+async def next_offsets(pool: Pool, topic: str) -> dict[int, int]:
+    """How far each partition is in the ledger."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT partition, next_offset FROM offsets WHERE topic = $1", topic
+        )
+    return {row["partition"]: row["next_offset"] for row in rows}
+
+
+def as_text(ranges: Sequence[tuple[int, int]]) -> str:
+    """Ranges in the form of settle.lua: "from-to,from-to"."""
+    return ",".join(f"{first}-{last}" for first, last in ranges)

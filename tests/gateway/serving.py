@@ -1,0 +1,146 @@
+"""A real gateway on a real port, in the test's own loop, and a world to set up around it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from flashgrab import keys
+from flashgrab.model import Round
+from flashgrab.passes import PassKeys, issue
+from flashgrab.settings import GatewaySettings
+from flashgrab.store import Store
+from flashgrab.telemetry import Metrics
+from gateway.app import make_app
+from gateway.routes import Gateway
+from gateway.serve import listen
+
+PASS_KEYS = "t1:" + "k" * 40
+IDENTITY_KEY = "i" * 40
+HOUR_MS = 3_600_000
+RULE = {"kind": "amount_off", "amount": 3000, "threshold": 20000}
+
+
+@dataclass
+class Served:
+    """A running gateway: its client, its inside, and the Redis beside it."""
+
+    gateway: Gateway
+    http: httpx2.AsyncClient
+    store: Store
+    base_url: str
+    metrics: Metrics
+    passes: PassKeys = field(default_factory=lambda: PassKeys.parse(PASS_KEYS))
+
+    async def campaign(
+        self,
+        *,
+        quota: int = 10,
+        per_user: int = 1,
+        per_device: int = 0,
+        rounds: Sequence[tuple[int, int, int]] | None = None,
+    ) -> str:
+        """Publish a campaign; rounds as (opens in ms, closes in ms, quota), from now."""
+        campaign_id = "t" + secrets.token_hex(6)
+        now_ms = await self.store.now_ms()
+        windows = rounds if rounds is not None else [(-1000, HOUR_MS, quota)]
+        await self.store.publish(
+            campaign_id,
+            run=await self.store.run_id(),
+            version=1,
+            operation="op",
+            definition={"name": "A test", "rule": RULE},
+            per_user=per_user,
+            per_device=per_device,
+            rounds=[
+                Round(n, now_ms + opens, now_ms + closes, q)
+                for n, (opens, closes, q) in enumerate(windows, 1)
+            ],
+        )
+        await self.store.register(campaign_id)
+        await self.gateway.catalogue.refresh(campaign_id)
+        return campaign_id
+
+    async def set(self, campaign_id: str, fields: Mapping[str, Any], round_: int = 0) -> None:
+        """Write into the campaign's hash (or a round's), and let the gateway see it."""
+        key = keys.round_(campaign_id, round_) if round_ else keys.campaign(campaign_id)
+        await self.store._redis.hset(key, mapping=dict(fields))
+        await self.gateway.catalogue.refresh(campaign_id)
+
+    def token(self, campaign_id: str, user: str, device: str = "", valid_ms: int = HOUR_MS) -> str:
+        """A pass of this gateway."""
+        expires_ms = self.gateway.clock.now_ms() + valid_ms
+        return issue(self.passes, campaign_id, user, device, expires_ms)
+
+    async def grab(
+        self,
+        campaign_id: str,
+        user: str = "u1",
+        key: str | None = None,
+        device: str = "",
+        **kw: Any,
+    ) -> httpx2.Response:
+        """POST a grab with a fresh pass."""
+        headers = {"authorization": f"Bearer {self.token(campaign_id, user, device)}"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        headers.update(kw.pop("headers", {}))
+        return await self.http.post(f"/v1/campaigns/{campaign_id}/grabs", headers=headers, **kw)
+
+
+def settings(redis_url: str, **changes: Any) -> GatewaySettings:
+    """Settings of a test's gateway, whatever the environment says."""
+    values: dict[str, Any] = {
+        "redis_url": redis_url,
+        "pass_keys": PASS_KEYS,
+        "identity_key": IDENTITY_KEY,
+        "identity_audience": "",
+        "identity_issuer": "",
+        "demo": True,
+        "host": "127.0.0.1",
+        "port": 0,
+        "request_deadline_ms": 2000,
+        "batch_max": 1000,
+        "queue_max": 20_000,
+        "cors_origins": (),
+    }
+    return GatewaySettings(**{**values, **changes})
+
+
+@asynccontextmanager
+async def serving(redis_url: str, **changes: Any) -> AsyncIterator[Served]:
+    """A gateway that serves until the block ends."""
+    chosen = settings(redis_url, **changes)
+    metrics = Metrics()
+    sock = listen(chosen.host, 0)
+    config = uvicorn.Config(
+        make_app(chosen, metrics),
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve([sock]))
+    try:
+        async with asyncio.timeout(10):
+            while not server.started and not task.done():
+                await asyncio.sleep(0.01)
+        base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=1000)
+        async with (
+            httpx2.AsyncClient(base_url=base_url, limits=limits, timeout=15) as http,
+            Store(redis_url) as store,
+        ):
+            yield Served(server.lifespan.state["gateway"], http, store, base_url, metrics)
+    finally:
+        server.should_exit = True
+        await task
+        sock.close()

@@ -1,0 +1,221 @@
+"""What the scripts must do, in short Python that shares nothing with them but their forms.
+
+It knows the whole campaign, derives what Redis counts (left, seq, devices) from the list of
+grants, and takes the time from the reply that it judges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+Request = tuple[str, str, str]
+"""User, device, request id."""
+
+REFUSED = {
+    "OFFLINE": -1, "ENDED": -2, "PAUSED": -3, "NOT_STARTED": -4,
+    "BUSY": -5, "USER_LIMIT": -6, "DEVICE_LIMIT": -7, "SOLD_OUT": -8,
+}  # fmt: skip
+
+
+@dataclass
+class Grant:
+    """One coupon given; its seq is its serial, since nothing returns yet."""
+
+    serial: int
+    round: int
+    user: str
+    device: str
+    request_id: str
+
+    @property
+    def entry(self) -> str:
+        return f"{self.serial},{self.serial},{self.round},g,{self.request_id};"
+
+    @property
+    def fact(self) -> str:
+        return f"g,{self.serial},{self.round},{self.user},{self.device},{self.request_id}"
+
+
+@dataclass
+class Round:
+    opens_at: int
+    closes_at: int
+    quota: int
+
+
+@dataclass
+class Entry:
+    """One entry of the outbox: the grants first…last of one call."""
+
+    grants: list[Grant]
+    at_ms: int
+
+
+@dataclass
+class Caller:
+    """What a gateway believes when it calls."""
+
+    schema: str = "1"
+    epoch: str = "1"
+    run: str = "run-1"
+    floor: int = 0
+    number: int = 1
+
+
+@dataclass
+class Oracle:
+    """A published campaign."""
+
+    rounds: list[Round]
+    per_user: int
+    per_device: int
+    outbox_max: int
+    status: str = "PUBLISHED"
+    run: str = "run-1"
+    generation: int = 1
+    version: int = 1
+    operation: str = "op-1"
+    watermark: int = 0
+    holes: str = ""
+    grants: list[Grant] = field(default_factory=list)
+    outbox: list[Entry] = field(default_factory=list)
+
+    # -- the scripts -----------------------------------------------------------------------------
+
+    def grab(
+        self, caller: Caller, requests: Sequence[Request], now_ms: int
+    ) -> tuple[int, int, int, list[int | str]]:
+        """Verdict, round, left and results."""
+        if verdict := self._verdict(caller, now_ms):
+            return verdict, 0, -1, []
+        open_rounds = [n for n, r in enumerate(self.rounds, 1) if r.opens_at <= now_ms < r.closes_at]
+        number = open_rounds[0] if open_rounds else 0
+        before = len(self.grants)
+        results = [self._one(request, number, now_ms) for request in requests]
+        if fresh := self.grants[before:]:
+            self.outbox.append(Entry(fresh, now_ms))
+        return 0, number, self.left(number) if number else -1, results
+
+    def _verdict(self, caller: Caller, now_ms: int) -> int:
+        if caller.epoch != "1":
+            return 2
+        if caller.run != self.run:
+            return 3
+        if caller.floor > len(self.grants):
+            return 4
+        if caller.schema != "1":
+            return 5
+        to_come = [n for n, r in enumerate(self.rounds, 1) if now_ms < r.closes_at]
+        return 6 if to_come and to_come[0] not in (caller.number, caller.number + 1) else 0
+
+    def _one(self, request: Request, number: int, now_ms: int) -> int | str:
+        user, device, request_id = request
+        mine = [g for g in self.grants if g.user == user]
+        for grant in mine:
+            if grant.request_id == request_id:
+                return "R" + grant.entry
+        refusals = {
+            "OFFLINE": self.status == "OFFLINE",
+            "ENDED": now_ms >= self.rounds[-1].closes_at,
+            "PAUSED": self.status != "PUBLISHED",
+            "NOT_STARTED": not number,
+            "BUSY": len(self.grants) - self.watermark >= self.outbox_max,
+            "USER_LIMIT": len(mine) >= self.per_user,
+            "DEVICE_LIMIT": 0 < self.per_device <= self.device_counts().get(device, 0),
+            "SOLD_OUT": bool(number) and self.left(number) <= 0,
+        }
+        refusal = next((name for name, holds in refusals.items() if holds), None)
+        if refusal == "USER_LIMIT":
+            return "U" + "".join(g.entry for g in mine)
+        if refusal:
+            return REFUSED[refusal]
+        self.grants.append(Grant(len(self.grants) + 1, number, user, device, request_id))
+        return len(self.grants)
+
+    def apply(
+        self, epoch: int, version: int, operation: str, status: str, quotas: Sequence[int]
+    ) -> int:
+        if epoch != 1:
+            return 3
+        if version <= self.version:
+            return 1
+        if any(quota < self.granted(n) for n, quota in enumerate(quotas, 1)):
+            return 4
+        self.version, self.operation, self.status = version, operation, status
+        self.generation += 1
+        for round_, quota in zip(self.rounds, quotas, strict=True):
+            round_.quota = quota
+        return 0
+
+    def settle(self, epoch: int, watermark: int, holes: str) -> tuple[int, int]:
+        if epoch != 1:
+            return 2, 0
+        if watermark > len(self.grants):
+            return 3, 0
+        self.holes = holes
+        if watermark <= self.watermark:
+            return 0, 0
+        self.watermark = watermark
+        kept = [e for e in self.outbox if e.grants[-1].serial > watermark]
+        trimmed, self.outbox = len(self.outbox) - len(kept), kept
+        return 0, trimmed
+
+    def confirm(self, epoch: int, seq_min: int, run: str) -> int:
+        if epoch != 1:
+            return 2
+        if seq_min > len(self.grants):
+            return 3
+        self.run = run
+        return 0
+
+    # -- what follows from the grants ------------------------------------------------------------
+
+    def granted(self, number: int) -> int:
+        return sum(g.round == number for g in self.grants)
+
+    def left(self, number: int) -> int:
+        return self.rounds[number - 1].quota - self.granted(number)
+
+    def device_counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for grant in self.grants if self.per_device else ():
+            counts[grant.device] = counts.get(grant.device, 0) + 1
+        return counts
+
+    def holders(self) -> dict[str, str]:
+        held: dict[str, str] = {}
+        for grant in self.grants:
+            held[grant.user] = held.get(grant.user, "") + grant.entry
+        return held
+
+    def campaign(self) -> dict[str, str]:
+        serial = str(len(self.grants))
+        numbers = {
+            "generation": self.generation, "version": self.version, "per_user": self.per_user,
+            "per_device": self.per_device, "outbox_max": self.outbox_max,
+            "rounds": len(self.rounds), "watermark": self.watermark,
+        }  # fmt: skip
+        return {
+            "schema": "1", "epoch": "1", "run": self.run, "status": self.status,
+            "operation": self.operation, "definition": "{}", "holes": self.holes,
+            "serial": serial, "seq": serial, **{name: str(n) for name, n in numbers.items()},
+        }  # fmt: skip
+
+    def round_rows(self) -> list[dict[str, str]]:
+        return [
+            {
+                "opens_at": str(r.opens_at), "closes_at": str(r.closes_at),
+                "quota": str(r.quota), "left": str(self.left(n)),
+                "granted": str(self.granted(n)), "returned": "0",
+            }
+            for n, r in enumerate(self.rounds, 1)
+        ]  # fmt: skip
+
+    def outbox_rows(self) -> list[list[str | list[str]]]:
+        return [
+            [
+                f"{e.grants[-1].serial}-0",
+                ["first", str(e.grants[0].serial), "epoch", "1", "at_ms", str(e.at_ms)]
+                + ["facts", ";".join(g.fact for g in e.grants)],
+            ]
+            for e in self.outbox
+        ]

@@ -1,0 +1,96 @@
+"""The scripts against the oracle, and scripts with a planted fault that it must find."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from flashgrab import scripts
+from tests.lua.server import Client, valkey
+from tests.model.machine import Scripts
+
+STEPS_MAX = 15
+settings.register_profile(
+    "model", max_examples=200, stateful_step_count=STEPS_MAX, deadline=None, database=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+settings.register_profile(
+    "model-ci", settings.get_profile("model"), max_examples=2000, print_blob=True
+)
+settings.register_profile(
+    "model-control", settings.get_profile("model"), phases=[Phase.generate], derandomize=True,
+    max_examples=400,
+)  # fmt: skip
+
+TEXTS = {script.name: script.text for script in scripts.ALL}
+
+
+def load(redis: Client, texts: dict[str, str]) -> dict[str, str]:
+    return {name: redis.call("SCRIPT", "LOAD", text) for name, text in texts.items()}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Client]:
+    with valkey() as server:
+        client = Client(server.path)
+        yield client
+        client.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_scripts_do_what_the_oracle_says(redis: Client) -> None:
+    """In every sequence, each reply and the whole state of Redis are those of the oracle."""
+
+    class Real(Scripts):
+        pass
+
+    Real.redis, Real.shas = redis, load(redis, TEXTS)
+    profile = "model-ci" if os.environ.get("CI") == "true" else "model"
+    run_state_machine_as_test(Real, settings=settings.get_profile(profile))  # type: ignore[no-untyped-call]
+    assert Real.steps > settings.get_profile(profile).max_examples
+
+
+FAULTS = {
+    "no user limit": ("grab", ">= per_user then", ">= 1000 then"),
+    "no device limit": ("grab", "of_device[device] >= per_device", "false"),
+    "no stock limit": ("grab", "elseif left <= 0 then", "elseif left <= -9 then"),
+    "no replay": ("grab", "  if known then", "  if false then"),
+    "replay after a prefix": ("grab", "',' .. request_id .. ';'", "request_id .. ';'"),
+    "ended one round early": ("grab", "and now_ms < last_ms then return", "and false then return"),
+    "paused before ended": (
+        "grab",
+        "(status == 'OFFLINE' and -1) or (now_ms >= last_ms and -2)\n  or (status ~= 'PUBLISHED' and -3)",
+        "(status == 'OFFLINE' and -1) or (status ~= 'PUBLISHED' and -3)\n  or (now_ms >= last_ms and -2)",
+    ),
+    "outbox bound one too wide": ("grab", "seq >= seq_max", "seq > seq_max"),
+    "limit before bound": ("grab", "elseif seq >= seq_max then", "elseif left > 0 and seq >= seq_max then"),
+    "run not looked at": ("grab", "if c[3] ~= run then", "if false then"),
+    "floor not looked at": ("grab", "if tonumber(c[4]) < floor then", "if false then"),
+    "granted not counted": ("grab", "'granted', granted + grants", "'granted', granted + 1"),
+    "outbox entry named by its first fact": ("grab", "seq .. '-0'", "first_seq .. '-0'"),
+    "round never moves on": ("grab", "round_key, round = KEYS[6], number + 1", "round_key = KEYS[6]"),
+    "trimmed above the watermark": ("settle", "(watermark + 1) .. '-0'", "(watermark + 2) .. '-0'"),
+    "watermark falls": ("settle", "if watermark > tonumber(c[2]) then", "if true then"),
+    "a version applied twice": ("apply", "tonumber(c[2]) >= version", "tonumber(c[2]) > version"),
+    "left set to the quota": ("apply", "'left', left[i]", "'left', ARGV[head + i - 1]"),
+    "published twice": ("publish", "> 0 then return {1} end", "> 9 then return {1} end"),
+    "confirmed behind": ("confirm", "if seq < seq_min then", "if seq < seq_min - 1 then"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_oracle_finds_a_planted_fault(redis: Client, fault: str) -> None:
+    """A script with this one fault does not pass: the state machine sees what it is for."""
+    name, text, mutated = FAULTS[fault]
+    assert TEXTS[name].count(text) == 1, f"{name}.lua no longer says {text!r}"
+
+    class Faulty(Scripts):
+        pass
+
+    Faulty.redis = redis
+    Faulty.shas = load(redis, TEXTS | {name: TEXTS[name].replace(text, mutated)})
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Faulty, settings=settings.get_profile("model-control"))  # type: ignore[no-untyped-call]

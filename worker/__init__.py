@@ -1,0 +1,1 @@
+"""From the outbox to the ledger: relay, persist, watermark, confirmation, and the audit."""

@@ -1,0 +1,278 @@
+"""The books, folded from the facts and compared with the counters. Pure: no I/O, no clock.
+
+Written without the scripts' and the worker's code on purpose: what both got wrong in the same way
+would look right to neither.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from flashgrab.events import Entry, OutboxEntry
+from worker.damage import FINDINGS_MAX, Damage, Finding
+
+
+class Sum(NamedTuple):
+    """Facts of one round."""
+
+    granted: int = 0
+    returned: int = 0
+
+    def plus(self, granted: int, returned: int) -> "Sum":
+        return Sum(self.granted + granted, self.returned + returned)
+
+
+Sums = dict[int, Sum]
+"""By number of the round."""
+
+
+class Waiting(NamedTuple):
+    """A fact that waits in the outbox."""
+
+    seq: int
+    kind: str
+    serial: int
+    round: int
+    user_id: str
+    device_id: str
+    request_id: str
+
+
+class Counters(NamedTuple):
+    """A round as Redis counts it."""
+
+    quota: int
+    left: int
+    granted: int
+    returned: int
+
+
+class Held(NamedTuple):
+    """One grant in a holder's entry."""
+
+    serial: int
+    seq: int
+    round: int
+    state: str
+    request_id: str
+
+
+class Row(NamedTuple):
+    """What a coupon in the ledger has to agree on with Redis."""
+
+    serial: int
+    seq: int
+    round: int
+    user_id: str
+    device_id: str
+    request_id: str
+
+
+@dataclass
+class Outbox:
+    """The facts above the watermark, folded."""
+
+    watermark: int
+    facts: dict[int, Waiting] = field(default_factory=dict)
+    torn: list[Finding] = field(default_factory=list)
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Fold entries; facts at or below the watermark are the ledger's already."""
+        for entry in entries:
+            if not isinstance(entry, OutboxEntry):
+                self._tear(entry.last_seq, entry.why)
+                continue
+            try:
+                found = _unfold(entry)
+            except ValueError as error:
+                self._tear(entry.last_seq, str(error))
+                continue
+            for fact in found:
+                if fact.seq > self.watermark:
+                    self.facts[fact.seq] = fact
+
+    def _tear(self, last_seq: int, why: str) -> None:
+        if last_seq > self.watermark:
+            self.torn.append(Finding.of(Damage.TORN_ENTRY, f"entry {last_seq}", why[:200]))
+
+    def gaps(self, seq: int) -> list[tuple[int, int]]:
+        """Ranges between watermark and `seq` (inclusive) that the outbox does not hold."""
+        ranges: list[tuple[int, int]] = []
+        before = self.watermark
+        for here in (*sorted(s for s in self.facts if s <= seq), seq + 1):
+            if here > before + 1:
+                ranges.append((before + 1, here - 1))
+            before = here
+        return ranges
+
+    def sums(self, seq: int) -> Sums:
+        """Grants and returns by round, up to `seq`."""
+        sums: Sums = {}
+        for fact in self.facts.values():
+            if fact.seq <= seq:
+                granted = fact.kind == "g"
+                one = sums.get(fact.round, Sum())
+                sums[fact.round] = one.plus(int(granted), int(not granted))
+        return sums
+
+    def held(self, seq: int, by: str) -> Counter[str]:
+        """Grants minus returns of each user or device (`by`: user_id or device_id)."""
+        held: Counter[str] = Counter()
+        for fact in self.facts.values():
+            if fact.seq <= seq and (name := getattr(fact, by)):
+                held[name] += 1 if fact.kind == "g" else -1
+        return held
+
+
+def _unfold(entry: OutboxEntry) -> list[Waiting]:
+    """The facts of an entry. Raises ValueError where it does not have the form of grab.lua."""
+    lines = entry.lines.split(";")
+    if entry.first_seq + len(lines) - 1 != entry.last_seq:
+        raise ValueError(f"{len(lines)} facts for seqs {entry.first_seq}-{entry.last_seq}")
+    found = []
+    for seq, line in enumerate(lines, entry.first_seq):
+        kind, serial, number, user_id, device_id, request_id = line.split(",")
+        if kind not in ("g", "r"):
+            raise ValueError(f"kind {kind!r}")
+        found.append(Waiting(seq, kind, int(serial), int(number), user_id, device_id, request_id))
+    return found
+
+
+def read_holder(entry: str) -> list[Held]:
+    """The grants of a holder's entry. Raises ValueError on another form."""
+    held = []
+    for part in entry.split(";")[:-1]:
+        serial, seq, number, state, request_id = part.split(",", 4)
+        held.append(Held(int(serial), int(seq), int(number), state, request_id))
+    return held
+
+
+def total(*parts: Sums) -> Sums:
+    """Sums of several sources added up."""
+    added: Sums = {}
+    for part in parts:
+        for number, one in part.items():
+            added[number] = added.get(number, Sum()).plus(*one)
+    return added
+
+
+def check_quotas(sums: Sums, quotas: Mapping[int, int]) -> list[Finding]:
+    """I1 against the ledger's quota: per round, and so in total."""
+    findings = []
+    for number, one in sorted(sums.items()):
+        quota = quotas.get(number, 0)
+        if one.granted - one.returned > quota:
+            out = one.granted - one.returned
+            findings.append(
+                Finding.of(Damage.OVER_QUOTA, f"round {number}", f"{out} out, the quota is {quota}")
+            )
+    return findings
+
+
+def check_counters(counters: Mapping[int, Counters]) -> list[Finding]:
+    """I6 on Redis' own numbers of one moment."""
+    findings = []
+    for number, c in sorted(counters.items()):
+        off = c.left + c.granted - c.returned - c.quota
+        if off:
+            detail = f"quota {c.quota}, left {c.left}, granted {c.granted}, returned {c.returned}"
+            findings.append(
+                Finding.of(Damage.LEFT_OFF, f"round {number}", f"{detail}: off by {off:+d}")
+            )
+    return findings
+
+
+def check_facts_counted(
+    sums: Sums, counters: Mapping[int, Counters], unseen: int
+) -> list[Finding]:
+    """The counters against the facts. `unseen` facts have no row (dead letters): any round's."""
+    findings = []
+    missing = unseen
+    for number in sorted({*sums, *counters}):
+        one, c = sums.get(number, Sum()), counters.get(number, Counters(0, 0, 0, 0))
+        short = (c.granted - one.granted) + (c.returned - one.returned)
+        if (one.granted, one.returned) == (c.granted, c.returned):
+            continue
+        if 0 < short <= missing:
+            missing -= short
+            continue
+        detail = (
+            f"granted {c.granted}, by the facts {one.granted};"
+            f" returned {c.returned}, by the facts {one.returned}"
+        )
+        findings.append(Finding.of(Damage.COUNTER_OFF, f"round {number}", detail))
+    return findings
+
+
+def check_quotas_agree(
+    quotas: Mapping[int, int], counters: Mapping[int, Counters]
+) -> list[Finding]:
+    """The quota that Redis sells from against the ledger's, where both have the same version."""
+    return [
+        Finding.of(
+            Damage.QUOTA_DIFFERS, f"round {number}", f"Redis {c.quota}, ledger {quotas.get(number)}"
+        )
+        for number, c in sorted(counters.items())
+        if c.quota != quotas.get(number)
+    ]
+
+
+def check_rows_above(rows: Sequence[Row], outbox: Outbox, seq: int, serial: int) -> list[Finding]:
+    """Rows above the watermark against the outbox, which holds every fact there."""
+    findings = []
+    for row in rows:
+        fact = outbox.facts.get(row.seq)
+        if row.seq > seq or row.serial > serial:
+            detail = f"Redis has given serials to {serial} and seqs to {seq}"
+            findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
+        elif fact is None:
+            continue  # a gap of the outbox; named as such
+        elif fact.serial != row.serial:
+            detail = f"seq {row.seq} is serial {fact.serial}"
+            findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
+        elif (fact.user_id, fact.request_id) != (row.user_id, row.request_id):
+            detail = f"ledger: {row.user_id}, outbox: {fact.user_id}"
+            findings.append(Finding.of(Damage.WRONG_USER, f"serial {row.serial}", detail))
+    return findings[:FINDINGS_MAX]
+
+
+def check_row(row: Row, entry: str) -> bool:
+    """Whether the holder's entry of the row's user has this very grant."""
+    want = (row.serial, row.seq, row.round, row.request_id)
+    try:
+        return any((h.serial, h.seq, h.round, h.request_id) == want for h in read_holder(entry))
+    except ValueError:
+        return False
+
+
+def name_unmatched(
+    rows: Mapping[int, str], grants: Mapping[int, str]
+) -> list[Finding]:
+    """Ledger rows and holders' grants (serial → user) that found no counterpart, by name."""
+    findings = []
+    for serial in sorted({*rows, *grants})[:FINDINGS_MAX]:
+        subject = f"serial {serial}"
+        row, grant = rows.get(serial), grants.get(serial)
+        if row is not None and row == grant:
+            findings.append(Finding.of(Damage.ROW_DIFFERS, subject, f"of user {row}"))
+        elif row is not None and grant is not None:
+            detail = f"ledger: {row}, Redis: {grant}"
+            findings.append(Finding.of(Damage.WRONG_USER, subject, detail))
+        elif row is not None:
+            findings.append(Finding.of(Damage.EXTRA_ROW, subject, f"of user {row}"))
+        else:
+            findings.append(Finding.of(Damage.MISSING_ROW, subject, f"granted to {grant}"))
+    return findings
+
+
+def check_entry(user_id: str, held: Sequence[Held], per_user: int) -> list[Finding]:
+    """I2 and I3 inside one holder's entry."""
+    findings = []
+    holding = sum(1 for h in held if h.state == "g")
+    if holding > per_user:
+        detail = f"holds {holding} by Redis, may hold {per_user}"
+        findings.append(Finding.of(Damage.USER_LIMIT, f"user {user_id}", detail))
+    if len({h.request_id for h in held}) != len(held):
+        findings.append(Finding.of(Damage.DOUBLE_REQUEST, f"user {user_id}", "in Redis"))
+    return findings
