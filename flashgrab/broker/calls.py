@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 import aiokafka.admin.client
 import aiokafka.client
 from aiokafka import errors as kafka
+from aiokafka.conn import CloseReason
 from aiokafka.protocol.metadata import MetadataRequest
 
 from flashgrab.errors import BrokerUnavailable
@@ -67,3 +69,19 @@ def translated(error: Exception, doing: str) -> BrokerUnavailable:
     if isinstance(error, _REFUSALS):
         return BrokerRefused(message)
     return BrokerUnavailable(message)
+
+
+def on_lost_connection(client: Any, note: Callable[[], None]) -> None:
+    """Call `note` whenever an aiokafka client loses a connection, before it makes a new one.
+
+    What answers then may be a broker that has lost topics or records. aiokafka tells nobody, and
+    goes on with what it knew before: positions, partitions, leaders.
+    """
+    inherited = client._on_connection_closed  # noqa: SLF001 (there is no other way to hear of it)
+
+    def closed(connection: object, reason: object) -> None:
+        inherited(connection, reason)
+        if reason not in (CloseReason.SHUTDOWN, CloseReason.IDLE_DROP):
+            note()
+
+    client._on_connection_closed = closed  # noqa: SLF001

@@ -7,7 +7,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
-from aiokafka.conn import CloseReason
 
 from flashgrab.broker.calls import (
     METADATA_AGE_MS,
@@ -15,6 +14,7 @@ from flashgrab.broker.calls import (
     STOP_MS,
     UnknownTopic,
     bounded,
+    on_lost_connection,
     translated,
 )
 from flashgrab.broker.records import Received
@@ -103,7 +103,7 @@ class Consumer:
                 retry_backoff_ms=RETRY_MS,
                 metadata_max_age_ms=METADATA_AGE_MS,
             )
-            self._watch_connections(consumer._client)  # noqa: SLF001 (see there)
+            on_lost_connection(consumer._client, self.doubt)  # noqa: SLF001 (see there)
             try:
                 await consumer.start()
                 consumer.subscribe([self._topic], listener=_Listener(self._take, self._lose))
@@ -191,20 +191,6 @@ class Consumer:
         self._revoked.update(tp.partition for tp in partitions)
         self._assigned = []
         self._unsure = True
-
-    def _watch_connections(self, client: Any) -> None:
-        """Note lost connections: what answers next may be a broker that has lost its log.
-
-        aiokafka tells nobody, and a position inside the new log looks like any other.
-        """
-        inherited = client._on_connection_closed  # noqa: SLF001 (there is no other way to hear of it)
-
-        def closed(conn: object, reason: object) -> None:
-            inherited(conn, reason)
-            if reason not in (CloseReason.SHUTDOWN, CloseReason.IDLE_DROP):
-                self._unsure = True
-
-        client._on_connection_closed = closed  # noqa: SLF001
 
     # --- what fetch does, in the caller's task --------------------------------------------------
     async def _settle(self) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
-from flashgrab.broker.calls import METADATA_AGE_MS, RETRY_MS, STOP_MS, UnknownTopic, bounded
+from flashgrab.broker.calls import (
+    METADATA_AGE_MS,
+    RETRY_MS,
+    STOP_MS,
+    UnknownTopic,
+    bounded,
+    on_lost_connection,
+)
 from flashgrab.broker.records import Record
 from flashgrab.errors import BrokerUnavailable
 from flashgrab.partition import partition_for
@@ -20,8 +27,10 @@ LOOK_MS = 200  # how often a waiting publish looks whether the topic is still th
 class Producer:
     """Publishes to one topic and returns only when every record is acknowledged (acks=all).
 
-    `idempotent` is known after start: Apache Kafka then drops what its own retries doubled;
-    a broker that cannot do it (the embedded one) may hold a record twice.
+    `idempotent` is known after start. Apache Kafka can do it: then records are not doubled by the
+    repeats inside one publish, and those outlive a restart of the broker. The embedded broker
+    cannot, and after a restart it acknowledges records for topics that it does not have: there a
+    lost connection breaks the producer, so that the next one looks for its topic.
     """
 
     def __init__(self, bootstrap: str, topic: str, *, deadline_ms: int = 5_000) -> None:
@@ -80,12 +89,17 @@ class Producer:
             retry_backoff_ms=RETRY_MS,
             metadata_max_age_ms=METADATA_AGE_MS,
         )
+        if not idempotent:
+            on_lost_connection(producer.client, self._break)
         try:
             await producer.start()
         except BaseException:
             await _stop(producer, in_flight=True)
             raise
         return producer
+
+    def _break(self) -> None:
+        self._broken = True
 
     def _partitions(self) -> int:
         """How many partitions the topic has; 0 when the broker does not know it."""
@@ -111,6 +125,8 @@ class Producer:
                 )
                 for task in done:
                     task.result()
+                if self._broken:
+                    raise BrokerUnavailable(f"lost the connection, publishing to {self._topic}")
                 if waiting and self._partitions() == 0:
                     raise UnknownTopic(f"topic {self._topic} is gone")
         finally:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]]  # a list and nothing else: aiokafka's encoder insists
 
 FINGERPRINT_BYTES = 16
 _FINGERPRINTED = Struct(">qqi").pack  # offset, timestamp, length of the key
@@ -27,7 +27,7 @@ class Received(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: Sequence[tuple[str, bytes]]
 
 
 def fingerprint(record: Received) -> bytes:

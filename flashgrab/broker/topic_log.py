@@ -20,6 +20,7 @@ from flashgrab.broker.records import Received
 # there is no such moment.
 HIGHWATER_GRACE_MS = 1_000
 READ_BYTES = 65_536  # of each partition; the broker sends at least one whole batch
+READ_WAIT_MS = 20  # the embedded broker leaves out what it has not looked up by then
 _EARLIEST, _LATEST = -2, -1  # the times that ListOffsets gives a meaning of their own
 _READ_UNCOMMITTED = 0
 
@@ -68,8 +69,12 @@ class TopicLog:
         async with self._calling("end offsets") as client:
             partitions = await self._partitions(client)
             ends = await self._list_offsets(client, partitions, _LATEST)
-            answers = await self._read(client, partitions, ends)
-            return {p: max(end, answers[p].highwater) for p, end in ends.items()}
+            left = dict(ends)
+            while left:
+                for p, answer in (await self._read(client, partitions, left)).items():
+                    ends[p] = max(ends[p], answer.highwater)
+                    del left[p]
+            return ends
 
     async def records_at(self, offsets: Mapping[int, int]) -> dict[int, Received | None]:
         """For partition → offset, the record there; None when the log holds none."""
@@ -144,12 +149,12 @@ class TopicLog:
     async def _read(
         self, client: Any, partitions: Mapping[int, Partition], offsets: Mapping[int, int]
     ) -> dict[int, _Answer]:
-        """One read of each partition at its offset, without waiting for records to come."""
+        """One read of each partition at its offset; what the broker left out is missing."""
         answers: dict[int, _Answer] = {}
         for node, numbers in _by_leader(partitions, offsets):
             asked = [(self._topic, [(number, offsets[number], READ_BYTES) for number in numbers])]
             size = READ_BYTES * len(numbers)
-            request = FetchRequest(0, 0, size, _READ_UNCOMMITTED, asked)
+            request = FetchRequest(READ_WAIT_MS, 0, size, _READ_UNCOMMITTED, asked)
             answer = await client.send(node, request)
             for _, read in answer.topics:
                 for number, code, highwater, *_, data in read:

@@ -93,12 +93,28 @@ async def page(pool: Pool, after: str, limit: int) -> list[Campaign]:
 
 async def behind(pool: Pool) -> list[str]:
     """Ids of the campaigns that Redis has not caught up with, published ones only."""
-    return await _ids(pool, "status <> 'DRAFT' AND applied_version < version")
+    return await _ids(
+        pool,
+        "SELECT campaign_id FROM campaigns"
+        " WHERE status <> 'DRAFT' AND applied_version < version ORDER BY created_ms",
+    )
 
 
 async def applied(pool: Pool) -> list[str]:
-    """Ids of the campaigns that Redis has had before, closed ones too."""
-    return await _ids(pool, "applied_version > 0")
+    """Ids of all campaigns that Redis has had before, closed ones too."""
+    return await _ids(
+        pool, "SELECT campaign_id FROM campaigns WHERE applied_version > 0 ORDER BY created_ms"
+    )
+
+
+async def live(pool: Pool) -> list[str]:
+    """Ids of those that Redis has had before and that may still grant."""
+    return await _ids(
+        pool,
+        "SELECT campaign_id FROM campaigns c WHERE applied_version > 0 AND status <> 'OFFLINE'"
+        " AND EXISTS (SELECT FROM rounds r WHERE r.campaign_id = c.campaign_id"
+        "             AND r.closes_at > extract(epoch FROM now()) * 1000) ORDER BY created_ms",
+    )
 
 
 async def applied_version(pool: Pool, campaign_id: str) -> int:
@@ -151,9 +167,6 @@ _MARK = """
 """
 
 
-async def _ids(pool: Pool, condition: str) -> list[str]:
+async def _ids(pool: Pool, query: str) -> list[str]:
     async with pool.connection() as connection:
-        rows = await connection.fetch(
-            f"SELECT campaign_id FROM campaigns WHERE {condition} ORDER BY created_ms"  # noqa: S608 -- the two constants above
-        )
-    return [row["campaign_id"] for row in rows]
+        return [row["campaign_id"] for row in await connection.fetch(query)]

@@ -28,11 +28,7 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(30)
         try:
-            try:
             self._socket.connect(str(path))
-        except OSError:
-            self._socket.close()
-            raise
         except OSError:
             self._socket.close()
             raise

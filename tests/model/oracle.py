@@ -87,7 +87,9 @@ class Oracle:
         """Verdict, round, left and results."""
         if verdict := self._verdict(caller, now_ms):
             return verdict, 0, -1, []
-        open_rounds = [n for n, r in enumerate(self.rounds, 1) if r.opens_at <= now_ms < r.closes_at]
+        open_rounds = [
+            n for n, r in enumerate(self.rounds, 1) if r.opens_at <= now_ms < r.closes_at
+        ]
         number = open_rounds[0] if open_rounds else 0
         before = len(self.grants)
         results = [self._one(request, number, now_ms) for request in requests]

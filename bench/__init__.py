@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks with their own references (bench/README.md)."""

@@ -1,0 +1,77 @@
+"""The load generator: wrk with drive.lua, one pinned thread, a closed loop."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import pinned
+
+SCRIPT = Path(__file__).with_name("drive.lua")
+GRACE_S = 15
+MISSING = (
+    "wrk, the load generator, is not on PATH: `apt-get install wrk` or `brew install wrk`, "
+    "then again"
+)
+
+
+class BadRun(Exception):
+    """A run that measures nothing: answers missing or refused, or the passes used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What wrk saw. `refused` are answers above 399, `broken` are socket errors and time-outs."""
+
+    requests: int
+    seconds: float
+    refused: int
+    broken: int
+    p50_us: int
+    p99_us: int
+
+
+def available() -> bool:
+    """Whether wrk is installed."""
+    return shutil.which("wrk") is not None
+
+
+def drive(
+    url: str, path: str, passes: Path, *, connections: int, seconds: float, cores: Collection[int]
+) -> Figures:
+    """Grab for some seconds, each request with the next pass. Raises BadRun."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"]
+    command += ["-s", str(SCRIPT), url, "--", str(passes), path]
+    with pinned(cores):
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=seconds + GRACE_S,
+            check=False,
+            env={"PATH": os.environ["PATH"]},
+        )
+    if done.returncode:
+        raise BadRun(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+    return parse(done.stdout)
+
+
+def parse(output: str) -> Figures:
+    """The line that drive.lua prints at the end. Raises BadRun where there is none."""
+    line = next((x for x in output.splitlines() if x.startswith("figures ")), None)
+    if line is None:
+        raise BadRun(f"wrk printed no figures: {output.strip()[-200:]}")
+    found = json.loads(line.removeprefix("figures "))
+    if found["exhausted"]:
+        raise BadRun("the passes were used up before the time was: mint more")
+    return Figures(
+        requests=found["requests"],
+        seconds=found["micros"] / 1e6,
+        refused=found["refused"],
+        broken=found["broken"],
+        p50_us=found["p50_us"],
+        p99_us=found["p99_us"],
+    )

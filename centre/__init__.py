@@ -1,0 +1,1 @@
+"""What happens beside the grab: management now, wallet and checkout later."""

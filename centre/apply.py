@@ -1,0 +1,226 @@
+"""Brings Redis to the ledger's target, until both sides agree on every campaign's version.
+
+The ledger has committed before anything here begins, so a crash at any step is only a delay: each
+step is idempotent, and the next round of the loop takes up where the last one ended.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import structlog
+
+from flashgrab.errors import FlashgrabError, LedgerUnavailable, StoreRefused, StoreUnavailable
+from flashgrab.ledger import campaigns
+from flashgrab.ledger.campaigns import Campaign
+from flashgrab.ledger.pool import Pool
+from flashgrab.model import Round
+from flashgrab.store import CampaignState, Store
+
+PAUSE_MS = 1000
+"""Between two rounds of the loop while nobody wakes it: another centre may have committed."""
+RETRY_MS = 100
+"""After a round that failed, even when somebody wakes it."""
+AGREE_MS = 5000
+"""Between two looks at what was applied before and may still grant, and at the registry."""
+
+APPLIED, ALREADY, MISSING, EPOCH, BELOW = range(5)
+"""The codes of lua/apply.lua."""
+
+WHY = {
+    MISSING: "Redis has lost it; nothing is granted until `flashgrab campaign rebuild`",
+    EPOCH: "Redis has it in another epoch",
+    BELOW: "Redis has granted more than the new quota",
+}
+
+log = structlog.get_logger()
+
+
+class CannotApply(FlashgrabError):
+    """Redis and ledger do not fit together for one campaign; the message says how."""
+
+
+class Applier:
+    """The loop. `reached` is called between the steps, so that tests can stop it exactly there."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        *,
+        pause_ms: int = PAUSE_MS,
+        agree_ms: int = AGREE_MS,
+        reached: Callable[[str], None] = lambda _step: None,
+    ) -> None:
+        self.troubles: dict[str, str] = {}
+        """By campaign: why Redis does not have it. At most one entry a campaign."""
+        self._pool = pool
+        self._store = store
+        self._pause_ms = pause_ms
+        self._agree_ms = agree_ms
+        self._reached = reached
+        self._woken = asyncio.Event()
+        self._round_over = asyncio.Event()
+        self._waits_for = ""
+        self._agreed_run = ""
+        self._agreed_at = 0.0
+
+    async def run(self) -> None:
+        """For ever. Logs once when Redis or PostgreSQL goes away, and once when it is back."""
+        while True:
+            self._woken.clear()
+            failed = await self._round()
+            self._round_over.set()
+            self._round_over = asyncio.Event()
+            if failed:
+                await asyncio.sleep(RETRY_MS / 1000)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_ms / 1000):
+                    await self._woken.wait()
+
+    async def applied(self, campaign_id: str, version: int, within_ms: int) -> bool:
+        """Wake the loop, and wait until Redis has this version; False when it takes longer."""
+        with contextlib.suppress(TimeoutError, LedgerUnavailable):
+            async with asyncio.timeout(within_ms / 1000):
+                while await campaigns.applied_version(self._pool, campaign_id) < version:
+                    self._woken.set()
+                    await self._round_over.wait()
+                return True
+        return False
+
+    async def catch_up(self) -> None:
+        """One round. Raises StoreUnavailable and LedgerUnavailable; then nothing is lost."""
+        run = await self._store.run_id()
+        for campaign_id in await campaigns.behind(self._pool):
+            await self._one(campaign_id, run)
+        due = time.monotonic() - self._agreed_at > self._agree_ms / 1000
+        if due or run != self._agreed_run:
+            await self._agree(run, everything=run != self._agreed_run)
+            self._agreed_run, self._agreed_at = run, time.monotonic()
+
+    async def _round(self) -> bool:
+        try:
+            await self.catch_up()
+        except (StoreUnavailable, LedgerUnavailable) as error:
+            if self._waits_for != str(error):
+                log.warning("apply_waits", reason=str(error))
+            self._waits_for = str(error)
+            return True
+        except Exception:
+            # The loop outlives a fault of ours: what stands still here stands still for all.
+            log.exception("apply_failed", runbook="apply-failed")
+            return True
+        if self._waits_for:
+            log.info("apply_goes_on")
+        self._waits_for = ""
+        return False
+
+    async def _agree(self, run: str, *, everything: bool) -> None:
+        """Look whether Redis still has what it was brought to: it may be another server, or an
+        older copy of its data. Then the registry: one that was lost heals here."""
+        known = await campaigns.applied(self._pool)
+        for campaign_id in known if everything else await campaigns.live(self._pool):
+            await self._one(campaign_id, run)
+        registered = await self._store.registry()
+        for campaign_id in known:
+            if campaign_id not in registered:
+                await self._store.register(campaign_id)
+
+    async def _one(self, campaign_id: str, run: str) -> None:
+        """One campaign; what is wrong with it does not hold up the others."""
+        campaign = await campaigns.get(self._pool, campaign_id)
+        if campaign is None:
+            return
+        try:
+            if campaign.applied_version:
+                await self._apply(campaign)
+            else:
+                await self._publish(campaign_id, run)
+        except (CannotApply, StoreRefused) as error:
+            if self.troubles.get(campaign_id) != str(error):
+                log.error(
+                    "apply_refused", campaign=campaign_id, reason=str(error), runbook="apply-failed"
+                )
+            self.troubles[campaign_id] = str(error)
+        else:
+            self.troubles.pop(campaign_id, None)
+
+    async def _apply(self, campaign: Campaign) -> None:
+        self._reached("before apply")
+        code = await self._to_target(campaign)
+        self._reached("applied")
+        if campaign.applied_version < campaign.version:
+            await campaigns.mark_applied(self._pool, campaign.campaign_id, campaign.version)
+            self._reached("marked")
+            log.info("campaign_applied", campaign=campaign.campaign_id, version=campaign.version)
+        elif code == ALREADY:
+            return
+        await self._store.announce(campaign.campaign_id)
+
+    async def _publish(self, campaign_id: str, run: str) -> None:
+        """The registry comes last: no gateway knows the campaign before it is all there."""
+        async with campaigns.first_time(self._pool, campaign_id) as campaign:
+            if campaign is None:
+                return
+            self._reached("before publish")
+            await self._create(campaign, run)
+            self._reached("published")
+            await self._to_target(campaign)
+            self._reached("applied")
+        self._reached("marked")
+        await self._store.register(campaign_id)
+        self._reached("registered")
+        log.info("campaign_published", campaign=campaign_id, version=campaign.version)
+
+    async def _create(self, campaign: Campaign, run: str) -> None:
+        # publish.lua makes a PUBLISHED campaign. One that was paused or closed before Redis had
+        # it begins one version lower, and apply.lua brings it to its status.
+        published = campaign.status == "PUBLISHED"
+        created = await self._store.publish(
+            campaign.campaign_id,
+            run=run,
+            version=campaign.version if published else campaign.version - 1,
+            operation=campaign.operation,
+            definition=public(campaign),
+            per_user=campaign.per_user,
+            per_device=campaign.per_device,
+            rounds=[Round(r.number, r.opens_at, r.closes_at, r.quota) for r in campaign.rounds],
+            epoch=campaign.epoch,
+        )
+        if not created:
+            state = await self._store.read(campaign.campaign_id)
+            if state is None or not _is_the_same(state, campaign):
+                raise CannotApply("Redis has another campaign under this id, from another ledger")
+
+    async def _to_target(self, campaign: Campaign) -> int:
+        code = await self._store.apply(
+            campaign.campaign_id,
+            epoch=campaign.epoch,
+            version=campaign.version,
+            operation=campaign.operation,
+            status=campaign.status,
+            quotas=[r.quota for r in campaign.rounds],
+        )
+        if code in WHY:
+            raise CannotApply(WHY[code])
+        return code
+
+
+def public(campaign: Campaign) -> dict[str, object]:
+    """The part of the definition that gateways show and work by."""
+    shown = ("id", "name", "rule", "limits")
+    return {name: value for name, value in campaign.definition.items() if name in shown}
+
+
+def _is_the_same(state: CampaignState, campaign: Campaign) -> bool:
+    """Whether Redis has this very campaign from an attempt that was cut off, and no other."""
+    return (
+        state.version <= campaign.version
+        and (state.version < campaign.version or state.operation == campaign.operation)
+        and state.epoch == campaign.epoch
+        and dict(state.definition) == public(campaign)
+        and (state.per_user, state.per_device) == (campaign.per_user, campaign.per_device)
+        and [(r.opens_at, r.closes_at) for r in state.rounds]
+        == [(r.opens_at, r.closes_at) for r in campaign.rounds]
+    )

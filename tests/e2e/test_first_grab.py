@@ -1,0 +1,107 @@
+"""From one command to one grab in the ledger, over the outside alone."""
+
+import json
+
+import httpx2
+import pytest
+
+from tests.e2e.running import Stack, simple, until
+
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
+
+
+def _pass(stack: Stack, campaign_id: str, user: str) -> str:
+    """As a buyer gets it: the shop's login, then the gateway."""
+    minted = httpx2.post(f"{stack.gateway_url}/demo/identity", json={"user_id": user})
+    assert minted.status_code == 201, minted.text
+    issued = httpx2.post(
+        f"{stack.gateway_url}/v1/campaigns/{campaign_id}/passes",
+        headers={"authorization": f"Bearer {minted.json()['token']}"},
+    )
+    assert issued.status_code == 201, issued.text
+    return str(issued.json()["pass"])
+
+
+def test_a_grab_reaches_the_ledger(running_stack: Stack) -> None:
+    """Login, pass, grab, repeat; the grab becomes PERSISTED, and the books balance."""
+    campaign_id = running_stack.campaign(simple("first-grab", quota=1))
+    bearer = {"authorization": f"Bearer {_pass(running_stack, campaign_id, 'alice')}"}
+    url = f"{running_stack.gateway_url}/v1/campaigns/{campaign_id}/grabs"
+    granted = httpx2.post(url, headers={**bearer, "idempotency-key": "once"})
+    assert granted.status_code == 201, granted.text
+    grab_id = granted.json()["grab_id"]
+    again = httpx2.post(url, headers={**bearer, "idempotency-key": "once"})
+    assert (again.status_code, again.json()["grab_id"]) == (200, grab_id)
+    other = {"authorization": f"Bearer {_pass(running_stack, campaign_id, 'bob')}"}
+    assert httpx2.post(url, headers=other).json()["code"] == "SOLD_OUT"
+    until(
+        "the grab is in the ledger",
+        lambda: (
+            (running_stack.get(f"/v1/grabs/{grab_id}", **bearer) or {}).get("state") == "PERSISTED"
+        ),
+    )
+    verdict = running_stack.audit("--campaign", campaign_id)
+    assert verdict["ok"]
+    (books,) = verdict["campaigns"]
+    assert {k: books[k] for k in ("quota", "left", "granted", "persisted", "outbox")} == {
+        "quota": 1,
+        "left": 0,
+        "granted": 1,
+        "persisted": 1,
+        "outbox": 0,
+    }
+    assert books["invariants"] == {f"I{n}": True for n in range(1, 7)}
+
+
+def test_the_whole_life_of_a_campaign_on_the_command_line(running_stack: Stack) -> None:
+    """Create, publish, pause, resume, restock (once for one id), close: each shows outside."""
+    campaign_id = running_stack.campaign(simple("cli-life", quota=1))
+    status = lambda: (running_stack.get(f"/v1/campaigns/{campaign_id}") or {}).get("status")  # noqa: E731
+    assert status() == "CLAIMABLE"
+    for verb, expected in (("pause", "PAUSED"), ("resume", "CLAIMABLE")):
+        done = running_stack.command("campaign", verb, campaign_id)
+        assert done.returncode == 0, done.stderr
+        until(f"{verb} shows", lambda want=expected: status() == want, 2)
+    for _ in range(2):
+        done = running_stack.command(
+            "campaign", "restock", campaign_id, "--round", "1", "--add", "4", "--operation", "op-1"
+        )
+        assert done.returncode == 0, done.stderr
+    shown = json.loads(running_stack.command("campaign", "show", campaign_id, "--json").stdout)
+    assert shown["rounds"][0]["quota"] == 5
+    assert running_stack.command("campaign", "close", campaign_id).returncode == 0
+    until("it is closed", lambda: status() == "OFFLINE", 2)
+    assert running_stack.audit("--campaign", campaign_id)["ok"]
+
+
+def test_every_part_tells_its_numbers(running_stack: Stack) -> None:
+    """Each part has /metrics on loopback, listed in run.json, with names of contract §6."""
+    expected = {
+        "gateway": "flashgrab_grabs_total",
+        "relay": "flashgrab_relay_lag_seconds",
+        "worker": "flashgrab_invariant_ok",
+    }
+    campaign_id = running_stack.campaign(simple("numbers", quota=5))
+    bearer = {"authorization": f"Bearer {_pass(running_stack, campaign_id, 'alice')}"}
+    url = f"{running_stack.gateway_url}/v1/campaigns/{campaign_id}/grabs"
+    assert httpx2.post(url, headers=bearer).status_code == 201
+    for part, name in expected.items():
+        metrics = running_stack.run_json()[part][0]["metrics"]
+        until(
+            f"{name} at {part}",
+            lambda url=metrics, name=name: f"\n{name}" in httpx2.get(url).text,
+        )
+    worker = running_stack.run_json()["worker"][0]["metrics"]
+    line = f'flashgrab_invariant_ok{{campaign="{campaign_id}",invariant="I5"}} 1.0'
+    until("the live audit says I5 is kept", lambda: line in httpx2.get(worker).text)
+
+
+def test_secrets_are_kept_to_themselves(running_stack: Stack) -> None:
+    """run.json and the logs hold no password; secrets.env is for its owner only."""
+    secrets = [v for v in running_stack.secrets().values() if v]
+    assert (running_stack.data / "secrets.env").stat().st_mode & 0o777 == 0o600
+    shown = (running_stack.data / "run.json").read_text()
+    shown += "".join(p.read_text() for p in (running_stack.data / "logs").glob("*.log"))
+    for secret in secrets:
+        assert secret.partition(":")[2] not in shown or secret.startswith("redis") or not secret
+        assert secret not in shown
