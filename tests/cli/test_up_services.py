@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from flashgrab.cli.stack.ports import PortBook, free_port, is_free
+from flashgrab.cli.stack.postgres import make_traversable
 from flashgrab.cli.stack.process import Child, Command, plain_env
 from flashgrab.cli.stack.service import ServiceFailed
 from tests.services import embedded
@@ -73,14 +74,26 @@ def test_the_broker_starts_again_on_its_port() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change the user")
-def test_postgres_runs_unprivileged_and_says_what_it_opened(tmp_path: Path) -> None:
-    """As root PostgreSQL runs as nobody, and each folder made traversable for it is named."""
+def test_postgres_runs_unprivileged() -> None:
+    """As root PostgreSQL runs as nobody."""
     with embedded.postgres() as server:
         assert server.pid is not None
         owner = subprocess.run(
             ["ps", "-o", "user=", "-p", str(server.pid)], capture_output=True, text=True, check=True
         )
         assert owner.stdout.strip() == "nobody"
+
+
+def test_folders_are_opened_only_as_far_as_needed(tmp_path: Path) -> None:
+    """Only folders on the way that lack o+x get it, nothing else of their modes changes."""
+    inner = tmp_path / "closed" / "open" / "inner"
+    inner.mkdir(parents=True)
+    for folder, mode in ((inner, 0o700), (inner.parent, 0o755), (inner.parent.parent, 0o750)):
+        folder.chmod(mode)
+    tmp_path.chmod(0o711)
+    opened = [path for path in make_traversable(inner) if path.is_relative_to(tmp_path)]
+    assert opened == [inner.parent.parent, inner]
+    assert [oct(p.stat().st_mode & 0o777) for p in opened] == ["0o751", "0o701"]
 
 
 def test_what_ends_at_once_is_explained(tmp_path: Path) -> None:
@@ -96,7 +109,7 @@ def test_what_ends_at_once_is_explained(tmp_path: Path) -> None:
 
 
 def test_ports_are_remembered_while_free(tmp_path: Path) -> None:
-    """A name keeps its port over restarts; when another program has taken it a new one is chosen."""
+    """A name keeps its port over restarts; one that another program has taken is replaced."""
     book = tmp_path / "ports.json"
     first = PortBook(book).of("valkey")
     assert PortBook(book).of("valkey") == first

@@ -98,7 +98,7 @@ def test_what_is_missing_is_named(folder: Path) -> None:
 def test_a_dead_stack_is_named(folder: Path) -> None:
     """A run.json left by a kill -9 of `up` is not taken for a running stack."""
     (folder / "run.json").write_text(json.dumps({"up": [{"pid": 2**22 + 1}]}))
-    with pytest.raises(Failure, match="nothing runs in .* any more"):
+    with pytest.raises(Failure, match=r"nothing runs in .* any more"):
         target.find(folder, environment={})
 
 

@@ -1,6 +1,8 @@
 """From one command to one grab in the ledger, over the outside alone."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 
 import httpx2
 import pytest
@@ -20,6 +22,14 @@ def _pass(stack: Stack, campaign_id: str, user: str) -> str:
     )
     assert issued.status_code == 201, issued.text
     return str(issued.json()["pass"])
+
+
+def _is(read: Callable[[], str | None], wanted: str) -> bool:
+    return read() == wanted
+
+
+def _has_line(url: str, start: str) -> bool:
+    return any(line.startswith(start) for line in httpx2.get(url).text.splitlines())
 
 
 def test_a_grab_reaches_the_ledger(running_stack: Stack) -> None:
@@ -56,12 +66,15 @@ def test_a_grab_reaches_the_ledger(running_stack: Stack) -> None:
 def test_the_whole_life_of_a_campaign_on_the_command_line(running_stack: Stack) -> None:
     """Create, publish, pause, resume, restock (once for one id), close: each shows outside."""
     campaign_id = running_stack.campaign(simple("cli-life", quota=1))
-    status = lambda: (running_stack.get(f"/v1/campaigns/{campaign_id}") or {}).get("status")  # noqa: E731
+
+    def status() -> str | None:
+        return (running_stack.get(f"/v1/campaigns/{campaign_id}") or {}).get("status")
+
     assert status() == "CLAIMABLE"
     for verb, expected in (("pause", "PAUSED"), ("resume", "CLAIMABLE")):
         done = running_stack.command("campaign", verb, campaign_id)
         assert done.returncode == 0, done.stderr
-        until(f"{verb} shows", lambda want=expected: status() == want, 2)
+        until(f"{verb} shows", partial(_is, status, expected), 2)
     for _ in range(2):
         done = running_stack.command(
             "campaign", "restock", campaign_id, "--round", "1", "--add", "4", "--operation", "op-1"
@@ -89,11 +102,11 @@ def test_every_part_tells_its_numbers(running_stack: Stack) -> None:
         metrics = running_stack.run_json()[part][0]["metrics"]
         until(
             f"{name} at {part}",
-            lambda url=metrics, name=name: f"\n{name}" in httpx2.get(url).text,
+            partial(_has_line, metrics, name),
         )
     worker = running_stack.run_json()["worker"][0]["metrics"]
     line = f'flashgrab_invariant_ok{{campaign="{campaign_id}",invariant="I5"}} 1.0'
-    until("the live audit says I5 is kept", lambda: line in httpx2.get(worker).text)
+    until("the live audit says I5 is kept", partial(_has_line, worker, line))
 
 
 def test_secrets_are_kept_to_themselves(running_stack: Stack) -> None:

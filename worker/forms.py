@@ -1,0 +1,110 @@
+"""What a message of flashgrab.grabs is: a grant that the ledger can take, or a dead letter.
+
+Pure. Whatever comes in, exactly one of the two comes out: one poison message stops nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from flashgrab import events
+from flashgrab.events import Fact
+from flashgrab.ids import (
+    OWN_REQUEST_PREFIX,
+    grab_id,
+    is_campaign_id,
+    is_device_id,
+    is_idempotency_key,
+    is_user_id,
+)
+from flashgrab.ledger.facts import CampaignKnown, Grant, Letter
+
+Reason = Literal[
+    "UNDECODABLE",  # not JSON, or not an object
+    "UNKNOWN_EVENT",  # an event or a version that this release does not know
+    "UNSUPPORTED",  # known, and not stored yet: returns
+    "WRONG_FORM",  # a field is missing, of another type, or out of its range
+    "UNKNOWN_CAMPAIGN",
+    "UNKNOWN_ROUND",
+    "UNKNOWN_EPOCH",  # an epoch that the ledger has not opened
+    "CONFLICT",  # the serial is another grant's already (found when writing)
+]
+
+NUMBER_MAX = 10**14
+"""Serials and seqs stay below it (lua/grab.lua); times and epochs do, too."""
+ROUND_MAX = 2**31
+
+
+def judge(key: bytes, value: bytes) -> Grant | Letter:
+    """A grant whose every field has its form, or why it is none."""
+    try:
+        fact = events.decode(value)
+    except msgspec.DecodeError as error:
+        return _explain(key, value, str(error))
+    if fact.version != 1:
+        return _letter("UNKNOWN_EVENT", f"version {fact.version}", key, value, fact)
+    if wrong := _wrong_field(fact):
+        return _letter("WRONG_FORM", wrong, key, value, fact)
+    if fact.event != "grab.granted":
+        return _letter("UNSUPPORTED", fact.event, key, value, fact)
+    return Grant(fact, key, value)
+
+
+def against_ledger(grant: Grant, known: Mapping[str, CampaignKnown]) -> Letter | None:
+    """Why the ledger can't take a grant of good form; None where it can."""
+    fact = grant.fact
+    campaign = known.get(fact.campaign_id)
+    if campaign is None:
+        return _letter("UNKNOWN_CAMPAIGN", fact.campaign_id, grant.key, grant.value, fact)
+    if fact.round not in campaign.rounds:
+        return _letter("UNKNOWN_ROUND", str(fact.round), grant.key, grant.value, fact)
+    if fact.epoch > campaign.epoch:
+        return _letter("UNKNOWN_EPOCH", str(fact.epoch), grant.key, grant.value, fact)
+    return None
+
+
+def _wrong_field(fact: Fact) -> str:
+    """The first field that has not its form, "" where all have."""
+    checks = (
+        ("campaign_id", is_campaign_id(fact.campaign_id)),
+        ("serial", 1 <= fact.serial < NUMBER_MAX),
+        ("seq", 1 <= fact.seq < NUMBER_MAX),
+        ("grab_id", fact.grab_id == grab_id(fact.campaign_id, fact.serial)),
+        ("user_id", is_user_id(fact.user_id)),
+        ("device_id", not fact.device_id or is_device_id(fact.device_id)),
+        ("round", 1 <= fact.round < ROUND_MAX),
+        ("request_id", is_idempotency_key(fact.request_id.removeprefix(OWN_REQUEST_PREFIX))),
+        ("epoch", 1 <= fact.epoch < NUMBER_MAX),
+        ("at_ms", 0 <= fact.at_ms < NUMBER_MAX),
+    )
+    return next((f"{name} has not its form" for name, good in checks if not good), "")
+
+
+def _explain(key: bytes, value: bytes, error: str) -> Letter:
+    """Why a message could not be decoded as a fact, with what can still be read of it."""
+    try:
+        raw = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return Letter("UNDECODABLE", error, key, value)
+    if not isinstance(raw, dict):
+        return Letter("UNDECODABLE", f"not an object: {error}", key, value)
+    campaign_id, seq = _loose(raw)
+    unknown = raw.get("event") not in events.KINDS.values() or raw.get("version", 1) != 1
+    reason = "UNKNOWN_EVENT" if unknown else "WRONG_FORM"
+    return Letter(reason, error, key, value, campaign_id, seq)
+
+
+def _letter(reason: Reason, detail: str, key: bytes, value: bytes, fact: Fact) -> Letter:
+    campaign_id, seq = _loose({"campaign_id": fact.campaign_id, "seq": fact.seq})
+    return Letter(reason, detail, key, value, campaign_id, seq)
+
+
+def _loose(raw: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """Campaign and seq where they have their forms, so that the walker can pass the seq."""
+    campaign_id, seq = raw.get("campaign_id"), raw.get("seq")
+    if not isinstance(campaign_id, str) or not is_campaign_id(campaign_id):
+        return None, None
+    if isinstance(seq, bool) or not isinstance(seq, int) or not 1 <= seq < NUMBER_MAX:
+        return campaign_id, None
+    return campaign_id, seq

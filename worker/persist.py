@@ -1,0 +1,213 @@
+"""Kafka to ledger: each round of records becomes one transaction.
+
+While one round is being written the next one is fetched and decoded. The ledger's offsets are the
+truth; after any doubt (a failure, a rebalance, a lost connection) they are read again, and checked
+against the log by the fingerprint of the last record.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from flashgrab import keys
+from flashgrab.broker import (
+    Consumer,
+    OffsetLost,
+    Received,
+    UnknownTopic,
+    ensure_topics,
+    fingerprint,
+)
+from flashgrab.clock import Clock
+from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StaleWriter
+from flashgrab.ledger import facts
+from flashgrab.ledger.facts import BEGINNING, CampaignKnown, Grant, Letter, Move, Position
+from flashgrab.ledger.pool import Pool
+from flashgrab.telemetry import Metrics
+from worker.forms import against_ledger, judge
+from worker.pause import Pause
+from worker.steps import Hook, go_on
+from worker.topics import TOPICS
+
+RECORDS_MAX = 5000
+"""Records of one transaction."""
+FETCH_MS = 200
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one transaction writes."""
+
+    moves: list[Move]
+    grants: list[Grant]
+    letters: list[Letter]
+
+
+class Persist:
+    """A member of the group that writes flashgrab.grabs to the ledger, until it is stopped."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        bootstrap: str,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        hook: Hook = go_on,
+        records_max: int = RECORDS_MAX,
+        session_timeout_ms: int = 6000,
+    ) -> None:
+        self._pool = pool
+        self._bootstrap = bootstrap
+        self._clock = clock
+        self._metrics = metrics
+        self._hook = hook
+        self._records_max = records_max
+        self._session_timeout_ms = session_timeout_ms
+        self._held: dict[int, Position] = {}  # what the ledger has, or will have after _writing
+        self._known: dict[str, CampaignKnown] = {}
+        self._writing: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self.wrote = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the transaction in flight."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until stopped; a service that is away is waited for."""
+        pause = Pause("persist")
+        while not self._stopping.is_set():
+            consumer = Consumer(
+                self._bootstrap,
+                keys.GRABS_TOPIC,
+                keys.PERSIST_GROUP,
+                session_timeout_ms=self._session_timeout_ms,
+            )
+            try:
+                await ensure_topics(self._bootstrap, TOPICS)
+                await consumer.start(
+                    lambda partitions, c=consumer: self._on_assigned(c, partitions),  # type: ignore[misc]
+                    self._on_revoked,
+                )
+                await self._consume(consumer, pause)
+            except BrokerUnavailable as error:
+                await pause.again(error)
+            finally:
+                await self._finish()
+                await consumer.stop()
+
+    async def _consume(self, consumer: Consumer, pause: Pause) -> None:
+        """Rounds until stopped. Raises BrokerUnavailable where the consumer must be made anew."""
+        while not self._stopping.is_set():
+            try:
+                await self._round(consumer)
+                pause.over()
+            except OffsetLost as error:
+                log.warning("the log is shorter than what was read", partitions=error.partitions)
+            except UnknownTopic:
+                await self._finish()
+                await ensure_topics(self._bootstrap, TOPICS)
+            except (StaleWriter, LedgerUnavailable) as error:
+                consumer.doubt()
+                await self._finish()
+                await pause.again(error)
+
+    async def _round(self, consumer: Consumer) -> None:
+        fetched = await consumer.fetch(self._records_max, FETCH_MS)
+        if fetched:
+            await self._hook("fetched")
+        round_ = await self._read(fetched) if fetched else None
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+        if round_ is not None:
+            self._writing = asyncio.create_task(self._write(consumer, round_), name="write")
+
+    async def _read(self, fetched: Mapping[int, list[Received]]) -> Round:
+        """Records as what the ledger takes."""
+        grants: list[Grant] = []
+        letters: list[Letter] = []
+        moves: list[Move] = []
+        for partition, records in fetched.items():
+            for record in records:
+                judged = judge(record.key or b"", record.value or b"")
+                if isinstance(judged, Grant):
+                    grants.append(judged)
+                else:
+                    letters.append(judged)
+            last = records[-1]
+            after = Position(last.offset + 1, fingerprint(last))
+            moves.append(Move(partition, self._held[partition], after))
+        await self._learn(grants)
+        refused = [against_ledger(grant, self._known) for grant in grants]
+        letters += [letter for letter in refused if letter is not None]
+        good = [g for g, letter in zip(grants, refused, strict=True) if letter is None]
+        self._held |= {move.partition: move.after for move in moves}
+        return Round(moves, good, letters)
+
+    async def _learn(self, grants: list[Grant]) -> None:
+        """Ask the ledger about campaigns, and epochs of campaigns, that are not known yet."""
+        unknown = {
+            g.fact.campaign_id
+            for g in grants
+            if (known := self._known.get(g.fact.campaign_id)) is None or g.fact.epoch > known.epoch
+        }
+        if unknown:
+            self._known |= await facts.known_campaigns(self._pool, sorted(unknown))
+
+    async def _write(self, consumer: Consumer, round_: Round) -> None:
+        async def before_commit() -> None:
+            await self._hook("written")
+
+        written = await facts.write(
+            self._pool,
+            keys.GRABS_TOPIC,
+            round_.moves,
+            round_.grants,
+            round_.letters,
+            self._clock.now_ms(),
+            before_commit,
+        )
+        self._metrics.add("flashgrab_persisted_facts", (), written.rows)
+        for reason, count in written.dead.items():
+            self._metrics.add("flashgrab_dead_letters", (reason,), count)
+            log.error("dead letters", reason=reason, count=count)
+        self.wrote.set()
+        await self._hook("committed")
+        await consumer.commit({m.partition: m.after.next_offset for m in round_.moves})
+        await self._hook("committed_kafka")
+
+    async def _finish(self) -> None:
+        """Wait for the transaction in flight; how it ended, the ledger will tell."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            try:
+                await writing
+            except (StaleWriter, LedgerUnavailable) as error:
+                log.warning("a transaction failed", reason=str(error))
+
+    async def _on_revoked(self, partitions: list[int]) -> None:
+        await self._finish()
+        self._held.clear()
+
+    async def _on_assigned(
+        self, consumer: Consumer, partitions: list[int]
+    ) -> dict[int, int | None]:
+        """Where the ledger is, checked against the log that the broker has now."""
+        await self._finish()
+        held = await facts.positions(self._pool, keys.GRABS_TOPIC, partitions)
+        begun = {p: at.next_offset - 1 for p, at in held.items() if at != BEGINNING}
+        last = await consumer.records_at(begun) if begun else {}
+        for partition, record in last.items():
+            if record is not None and fingerprint(record) == held[partition].fingerprint:
+                continue
+            log.warning("a new incarnation of the topic: reading on from its start", part=partition)
+            await facts.reset(self._pool, keys.GRABS_TOPIC, partition, held[partition])
+            held[partition] = BEGINNING
+        self._held = held
+        return {p: at.next_offset if at != BEGINNING else None for p, at in held.items()}
