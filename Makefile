@@ -64,13 +64,13 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
 		touch $@; \
 	else \
 		echo "installing what requirements.lock lists into $(VENV)"; \
-		$(PIP) install --no-compile --require-hashes -r requirements.lock && \
+		$(PIP) install --require-hashes -r requirements.lock && \
 		$(PIP) install --no-deps --no-build-isolation -e . && touch $@; \
 	fi
 
 $(VENV)/dev.stamp: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@echo "installing what requirements-dev.lock lists into $(VENV)"
-	@$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 

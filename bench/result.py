@@ -27,7 +27,7 @@ def _machine() -> dict[str, str]:
         model = names[0].partition(":")[2].strip() if names else model
     memory = psutil.virtual_memory().total / 2**30
     return {
-        "machine": f"{psutil.cpu_count()} × {model}, {memory:.0f} GB",
+        "machine": f"{psutil.cpu_count()} cores {model}, {memory:.0f} GB",
         "system": f"{platform.system()} {platform.release()}",
     }
 
@@ -35,6 +35,16 @@ def _machine() -> dict[str, str]:
 def _versions() -> dict[str, str]:
     """Python and the packages that make the difference."""
     return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+BOOKS = (
+    "Every round: all answers below 400, left + granted = quota, serials, seqs and outbox dense, "
+    "as many holders as grants, and as many grants as answers, but for those in flight when wrk stopped."
+)
+HEAD = (
+    "| system | connections | appendfsync | rounds | requests/s | server µs (user + system) "
+    "| Redis µs | p50 ms | p99 ms |"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +148,7 @@ def markdown(result: Result) -> str:
         "",
         "## The books",
         "",
-        "Every round: all answers below 400, left + granted = quota, serials and outbox dense, as"
-        " many holders as grants, and as many grants as answers (but for those in flight at the"
-        " end).",
+        BOOKS,
         "",
         audit_line(result.audit),
     ]
@@ -149,11 +157,7 @@ def markdown(result: Result) -> str:
 
 def table(samples: Sequence[Sample]) -> list[str]:
     """One row a system and condition."""
-    lines = [
-        "| system | connections | appendfsync | rounds | requests/s | server µs (user + system) "
-        "| Redis µs | p50 ms | p99 ms |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = [HEAD, "|" + "---|" * 9]
     for condition in _conditions(samples):
         for system in _systems(samples):
             rows = [s for s in samples if s.system == system and s.condition == condition]
@@ -177,13 +181,13 @@ def ratio_table(samples: Sequence[Sample]) -> list[str]:
     """The first system over each other one."""
     first, *others = _systems(samples)
     lines = [
-        f"| {first} ÷ | connections | appendfsync | requests/s | CPU of server and Redis a request |",
+        f"| {first} / | connections | appendfsync | requests/s | CPU of server and Redis |",
         "|---|---|---|---|---|",
     ]
     for condition in _conditions(samples):
         for other in others:
             speed, cpu = compare(samples, condition, first, other)
-            cells = [other, condition.connections, condition.fsync, f"{speed} ×", f"{cpu} ×"]
+            cells = [other, condition.connections, condition.fsync, speed, cpu]
             lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 

@@ -102,19 +102,19 @@ class Applier:
     async def _round(self) -> bool:
         try:
             await self.catch_up()
+            if self._waits_for:
+                log.info("apply_goes_on")
+            self._waits_for = ""
+            return False
         except (StoreUnavailable, LedgerUnavailable) as error:
             if self._waits_for != str(error):
                 log.warning("apply_waits", reason=str(error))
             self._waits_for = str(error)
-            return True
         except Exception:
             # The loop outlives a fault of ours: what stands still here stands still for all.
             log.exception("apply_failed", runbook="apply-failed")
-            return True
-        if self._waits_for:
-            log.info("apply_goes_on")
-        self._waits_for = ""
-        return False
+        self._agreed_run = ""  # nobody knows how far it came
+        return True
 
     async def _agree(self, run: str, *, everything: bool) -> None:
         """Look whether Redis still has what it was brought to: it may be another server, or an
@@ -139,7 +139,7 @@ class Applier:
                 await self._publish(campaign_id, run)
         except (CannotApply, StoreRefused) as error:
             if self.troubles.get(campaign_id) != str(error):
-                log.error(
+                log.error(  # noqa: TRY400 -- the reason is the whole story, no traceback
                     "apply_refused", campaign=campaign_id, reason=str(error), runbook="apply-failed"
                 )
             self.troubles[campaign_id] = str(error)
@@ -214,10 +214,13 @@ def public(campaign: Campaign) -> dict[str, object]:
 
 
 def _is_the_same(state: CampaignState, campaign: Campaign) -> bool:
-    """Whether Redis has this very campaign from an attempt that was cut off, and no other."""
+    """Whether Redis has this very campaign from an attempt that was cut off, and no other.
+
+    It is then in no registry yet, so nothing can have been granted.
+    """
     return (
         state.version <= campaign.version
-        and (state.version < campaign.version or state.operation == campaign.operation)
+        and state.seq == 0
         and state.epoch == campaign.epoch
         and dict(state.definition) == public(campaign)
         and (state.per_user, state.per_device) == (campaign.per_user, campaign.per_device)

@@ -1,14 +1,14 @@
 """The centre's HTTP: management of campaigns, health, its own description."""
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, Router
 
 from centre import views
 from centre.admin import AdminOnly
@@ -49,6 +49,7 @@ class Centre:
     store: Store
     operations: Operations
     applier: Applier
+    migrated: bool = False
 
 
 class State(TypedDict):
@@ -57,27 +58,40 @@ class State(TypedDict):
     centre: Centre
 
 
-async def create(request: Request[State]) -> Response:
+def _centre(request: Request[State]) -> Centre:
+    """Raises LedgerUnavailable until the ledger's schema is ours."""
+    centre = request.state["centre"]
+    if not centre.migrated:
+        raise LedgerUnavailable("the ledger is not migrated yet")
+    return centre
+
+
+async def collection(request: Request[State]) -> Response:
+    """/v1/campaigns, both methods: one route, so that a third one is told of both."""
+    return await (_create if request.method == "POST" else _list)(request)
+
+
+async def _create(request: Request[State]) -> Response:
     """POST /v1/campaigns: a new DRAFT. 200 where the same content is there already."""
     operation = operation_of(request)
     definition = await definition_of(request)
-    result = await request.state["centre"].operations.create(operation, definition)
+    result = await _centre(request).operations.create(operation, definition)
     body = result.fields | {"repeated": result.repeated, "there": result.there}
     headers = {"Location": f"/v1/campaigns/{definition.id}"}
     return _json(body, 200 if result.there else 201, headers)
 
 
-async def listing(request: Request[State]) -> Response:
+async def _list(request: Request[State]) -> Response:
     """GET /v1/campaigns?after=&limit=: by id; `next` is the `after` of the next page."""
     after, limit = page_of(request)
-    found = await campaigns.page(request.state["centre"].pool, after, limit)
+    found = await campaigns.page(_centre(request).pool, after, limit)
     following = found[-1].campaign_id if len(found) == limit else None
     return _json({"campaigns": [views.brief(c) for c in found], "next": following})
 
 
 async def show(request: Request[State]) -> Response:
     """GET /v1/campaigns/{campaign_id}: ledger and Redis side by side."""
-    centre = request.state["centre"]
+    centre = _centre(request)
     campaign_id = campaign_id_of(request)
     campaign = await campaigns.get(centre.pool, campaign_id)
     if campaign is None:
@@ -126,7 +140,7 @@ async def _bare(request: Request[State], change: Change) -> Response:
 
 async def _change(request: Request[State], operation: str, change: Change) -> Response:
     """The ledger first; then wait for Redis a while, and say whether it has it."""
-    centre = request.state["centre"]
+    centre = _centre(request)
     campaign_id = campaign_id_of(request)
     result: Result = await centre.operations.change(operation, campaign_id, change)
     version = result.fields["version"]
@@ -161,8 +175,7 @@ def routes(admin_token: str) -> list[BaseRoute]:
     """All of them; everything under /v1 is for the administrator."""
     one = "/campaigns/{campaign_id}"
     management = [
-        Route("/campaigns", create, methods=["POST"]),
-        Route("/campaigns", listing, methods=["GET"]),
+        Route("/campaigns", collection, methods=["GET", "POST"]),
         Route(one, show, methods=["GET"]),
         Route(f"{one}/publish", publish, methods=["POST"]),
         Route(f"{one}/pause", pause, methods=["POST"]),
@@ -170,21 +183,24 @@ def routes(admin_token: str) -> list[BaseRoute]:
         Route(f"{one}/restock", restock, methods=["POST"]),
         Route(f"{one}/close", close, methods=["POST"]),
     ]
+    admin_only = [Middleware(AdminOnly, token=admin_token)]
     return [
-        Mount("/v1", routes=management, middleware=[Middleware(AdminOnly, token=admin_token)]),
+        Mount("/v1", Router(management, redirect_slashes=False), middleware=admin_only),
         Route("/livez", livez, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
     ]
 
 
-def refused(_request: Request[State], error: Exception) -> Response:
+def refused(_request: Request[Any], error: Exception) -> Response:
     """What a route raised, as a problem. One place for all of them."""
     match error:
         case Problem():
             return problem(error.code, error.detail, **error.fields)
         case CampaignExists():
-            fields = [{"field": d.field, "there": d.there, "given": d.given} for d in error.differences]
+            fields = [
+                {"field": d.field, "there": d.there, "given": d.given} for d in error.differences
+            ]
             return problem(Code.CAMPAIGN_EXISTS, str(error), differences=fields)
         case OperationRefused():
             return problem(Code[error.code], str(error))

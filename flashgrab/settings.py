@@ -1,10 +1,12 @@
 """Settings from the environment (contract §7), all validated together when a part starts."""
 
 import ipaddress
+import re
 import sys
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flashgrab.passes import PassKeys
@@ -13,13 +15,16 @@ PREFIX = "FLASHGRAB_"
 
 S = TypeVar("S", bound="PartSettings")
 
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+"""As browsers send it: in lower case, without a path."""
+
 
 class PartSettings(BaseSettings):
     """What every part needs."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", hide_input_in_errors=True)
 
-    redis_url: str = Field(description="Redis or Valkey that holds the stock")
+    redis_url: str = Field(description="Redis or Valkey that holds the stock", repr=False)
     host: str = Field("127.0.0.1", description="address to listen on")
     metrics_port: int = Field(0, ge=0, le=65535, description="loopback port of /metrics; 0: free")
     log_json: bool = Field(not sys.stderr.isatty(), description="logs as JSON lines")
@@ -27,8 +32,15 @@ class PartSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected redis://[:password@]host:port[/db]")
+        expected = "expected redis://[:password@]host:port[/db]"
+        try:
+            url = urlsplit(value)
+            where = url.path if url.scheme == "unix" else url.hostname
+            known = url.scheme in ("redis", "rediss", "unix") and url.port != 0
+        except ValueError:  # a port that is none; its message would quote the address
+            raise ValueError(expected) from None
+        if not known or not where:
+            raise ValueError(expected)
         return value
 
 
@@ -49,13 +61,19 @@ class GatewaySettings(PartSettings):
         (), description="exact origins, comma separated"
     )
 
-    @model_validator(mode="after")
-    def _demo_stays_at_home(self) -> Self:
-        if self.demo and not is_loopback(self.host):
-            raise ValueError(f"{PREFIX}DEMO mints identities for anyone: only with a loopback HOST")
-        if self.demo and not self.identity_key:
-            raise ValueError(f"{PREFIX}DEMO needs {PREFIX}IDENTITY_KEY")
-        return self
+    # Of one field, not of the model: that one is skipped where another field is wrong, and all
+    # problems are to be listed at once.
+    @field_validator("demo")
+    @classmethod
+    def _demo_stays_at_home(cls, value: bool, info: ValidationInfo) -> bool:
+        wrong = []
+        if value and not is_loopback(info.data.get("host", "")):
+            wrong.append(f"mints identities for anyone: only with a loopback {PREFIX}HOST")
+        if value and info.data.get("identity_key") == "":
+            wrong.append(f"needs {PREFIX}IDENTITY_KEY")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return value
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -65,6 +83,14 @@ class GatewaySettings(PartSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError("expected origins as https://shop.example[:port], no path, no *")
+        return value
 
     @field_validator("pass_keys")
     @classmethod

@@ -175,8 +175,11 @@ def serve_metrics(port: int, snapshot: Callable[[], dict[str, Any]]) -> int:
 
 def configure_logs(part: str, json_lines: bool) -> None:
     """Structured logs on stderr: one line per event that an operator acts on, none per grab."""
+    # Plain tracebacks: the default ones print the locals of every frame, keys and tokens too.
     renderer: Any = (
-        structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if json_lines
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
     structlog.configure(
         processors=[

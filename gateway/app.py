@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from flashgrab.clock import Clock, SystemClock
-from flashgrab.errors import FlashgrabError, StoreUnavailable
+from flashgrab.errors import FlashgrabError
 from flashgrab.passes import PassKeys
 from flashgrab.scripts import GRAB
 from flashgrab.settings import GatewaySettings
@@ -47,16 +47,18 @@ def make_app(settings: GatewaySettings, metrics: Metrics, clock: Clock | None = 
         expose_headers=["Retry-After", "Location"],
         max_age=7200,
     )
-    return Starlette(
+    app = Starlette(
         routes=ROUTES,
         middleware=[cors] if settings.cors_origins else [],
         exception_handlers={
             HTTPException: http_error,
-            StoreUnavailable: store_error,
+            FlashgrabError: store_error,
             500: server_error,
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever Host a request names
+    return app
 
 
 @asynccontextmanager
@@ -111,10 +113,17 @@ async def _wait(ready: Callable[[], bool]) -> None:
 
 
 async def _report(gateway: Gateway, due: asyncio.Event) -> None:
-    """Tell the worker this process' floors, so that a restarted Redis is confirmed past them."""
-    gateway_id = secrets.token_hex(8)
+    """Tell the worker this process' floors, so that a restarted Redis is confirmed past them.
+
+    Also where an alarm is raised when this machine's clock and Redis' part ways.
+    """
+    gateway_id, trusted = secrets.token_hex(8), True
     while True:
         due.clear()
+        if gateway.redis_clock.trusted != trusted:
+            trusted = not trusted
+            skew_ms = gateway.redis_clock.skew_ms()
+            log.error("clock_skew", skew_ms=skew_ms, refusing=not trusted, runbook="clock-skew")
         if gateway.wire.run_id:
             floors = {c.campaign_id: c.floor for c in gateway.catalogue}
             report = GatewayReport(gateway.wire.run_id, gateway.redis_clock.now_ms(), floors)

@@ -10,6 +10,7 @@ import structlog
 
 from flashgrab import keys
 from flashgrab.errors import StoreRefused, StoreUnavailable
+from flashgrab.ids import OWN_REQUEST_PREFIX
 from flashgrab.outcomes import BY_SCRIPT_CODE, Outcome, Verdict
 from flashgrab.scripts import GRAB, SCHEMA
 from flashgrab.telemetry import Metrics
@@ -19,6 +20,9 @@ from gateway.redis_clock import RedisClock
 
 CALLS_MAX = 2
 """Script calls of one campaign in flight at once; the next batch fills meanwhile."""
+LATE_SHARE = 0.1
+"""A request with less than this share of its time left is answered unsent: a call cut short by
+its deadline takes down the connection, and with it the calls of all other campaigns."""
 
 log = structlog.get_logger()
 
@@ -43,10 +47,14 @@ class Grant(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What became of one grab. `grants`: the one granted or replayed, or all that limit him."""
+    """What became of one grab. `grants`: the one granted or replayed, or all that limit him.
+
+    `at_ms` is Redis' time when the script decided, 0 where it did not.
+    """
 
     outcome: Outcome
     grants: tuple[Grant, ...] = ()
+    at_ms: int = 0
 
 
 class _Waiting(NamedTuple):
@@ -82,6 +90,7 @@ class Batcher:
         self._calls: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._flush_due = False
+        self._said = ""
 
     @property
     def requests(self) -> int:
@@ -104,6 +113,7 @@ class Batcher:
 
     def _flush(self) -> None:
         self._flush_due = False
+        self._refuse_late()
         while self._waiting and len(self._calls) < CALLS_MAX:
             size = min(len(self._waiting), self._bounds.batch_max)
             batch = [self._waiting.popleft() for _ in range(size)]
@@ -111,6 +121,13 @@ class Batcher:
             call = asyncio.create_task(self._decide(batch))
             self._calls.add(call)
             call.add_done_callback(self._done)
+
+    def _refuse_late(self) -> None:
+        late = time.monotonic() + self._bounds.deadline_ms / 1000 * LATE_SHARE
+        while self._waiting and self._waiting[0].deadline < late:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                waiting.answer.set_result(Decision(Outcome.BACKEND_UNAVAILABLE))
 
     def _done(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -121,11 +138,13 @@ class Batcher:
             decisions = await self._ask(batch)
         except StoreUnavailable:
             decisions = [Decision(Outcome.BACKEND_UNAVAILABLE)] * len(batch)
-        except StoreRefused:
-            log.exception("script_refused", runbook="redis-refuses")
+        except StoreRefused as error:
+            if self._is_new(str(error)):
+                log.exception("script_refused", runbook="redis-refuses")
             decisions = [Decision(Outcome.BACKEND_UNAVAILABLE)] * len(batch)
-        except Exception:
-            log.exception("batch_failed", campaign=self._campaign.campaign_id)
+        except Exception as error:
+            if self._is_new(repr(error)):
+                log.exception("batch_failed", campaign=self._campaign.campaign_id)
             decisions = [Decision(Outcome.BACKEND_UNAVAILABLE)] * len(batch)
         self._in_flight -= len(batch)
         for waiting, decision in zip(batch, decisions, strict=True):
@@ -190,32 +209,44 @@ class Batcher:
         return reply
 
     def _read(self, batch: list[_Waiting], reply: list[Any]) -> list[Decision]:
-        verdict, epoch, generation, seq, _now_ms, number, left, *results = reply
+        verdict, epoch, generation, seq, now_ms, number, left, *results = reply
         if verdict != Verdict.DECIDED.value:
             self._refused(Verdict(verdict), seq)
             return [Decision(Outcome.NOT_WARMED)] * len(batch)
         if self._campaign.state is not None and epoch == self._campaign.state.epoch:
             self._campaign.learn(generation, seq, number, left)
-        return [
-            _decision(result, number, waiting.request_id)
+        decisions = [
+            _decision(result, number, now_ms, waiting.request_id)
             for waiting, result in zip(batch, results, strict=True)
         ]
+        self._said = ""
+        return decisions
 
     def _refused(self, verdict: Verdict, seq: int) -> None:
         name = self._campaign.campaign_id
-        if verdict is Verdict.FLOOR:
+        if verdict is Verdict.FLOOR and self._is_new(verdict.name):
             log.error(
                 "redis_knows_less", campaign=name, seq=seq, floor=self._campaign.floor,
                 runbook="redis-stale",
             )  # fmt: skip
         self._metrics.add("flashgrab_not_warmed", (name, verdict.name))
 
+    def _is_new(self, problem: str) -> bool:
+        """A problem is said once, not for each batch that it lasts."""
+        was, self._said = self._said, problem
+        return was != problem
 
-def _decision(result: int | bytes, number: int, request_id: str) -> Decision:
+
+def _decision(result: int | bytes, number: int, now_ms: int, request_id: str) -> Decision:
     if isinstance(result, int):
         if result > 0:
-            return Decision(Outcome.GRANTED, (Grant(result, 0, number, "g", request_id),))
-        return Decision(BY_SCRIPT_CODE[result])
+            grant = Grant(result, 0, number, "g", request_id)
+            return Decision(Outcome.GRANTED, (grant,), now_ms)
+        return Decision(BY_SCRIPT_CODE[result], (), now_ms)
     text = result.decode()
-    outcome = Outcome.REPLAYED if text[0] == "R" else Outcome.USER_LIMIT
-    return Decision(outcome, read_grants(text[1:]))
+    grants = read_grants(text[1:])
+    if text[0] == "U":
+        return Decision(Outcome.USER_LIMIT, grants, now_ms)
+    # A request id of our own can only come back from our own resend: its sender asked once.
+    ours = request_id.startswith(OWN_REQUEST_PREFIX)
+    return Decision(Outcome.GRANTED if ours else Outcome.REPLAYED, grants, now_ms)

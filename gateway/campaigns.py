@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import structlog
 
-from flashgrab.errors import FlashgrabError
+from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.store import CampaignState, RoundState, Store
 from flashgrab.telemetry import Metrics
 
-REFRESH_MS = 1000
+REFRESH_MS = 800
+"""Below the second of I10, so that the reading itself fits in."""
 RESUBSCRIBE_MS = 200
 
 PublicStatus = Literal["NOT_STARTED", "CLAIMABLE", "SOLD_OUT", "ENDED", "PAUSED", "OFFLINE"]
@@ -31,16 +32,20 @@ class Campaign:
         self._seen = (0, 0, 0)
 
     def update(self, state: CampaignState | None) -> None:
-        """What Redis has now; None where the key is missing: refuse, keep what is known."""
+        """What Redis has now; None where the key is missing: refuse, keep what is known.
+
+        An older state than the known one (a slower reading, older data put in place of the real
+        ones) changes nothing: the script refuses what does not fit it.
+        """
         self.missing = state is None
-        if state is None:
+        if state is None or (self.state is not None and _age(state) < _age(self.state)):
             return
         if self.state is None or state.epoch != self.state.epoch:
             self.floor = self.watermark = 0
             self._seen = (0, 0, 0)
         self.state = state
         self.watermark = max(self.watermark, state.watermark)
-        self._learn_left((state.epoch, state.generation, state.seq), [r.left for r in state.rounds])
+        self._learn_left(_age(state), [r.left for r in state.rounds])
 
     def learn(self, generation: int, seq: int, round_number: int, left: int) -> None:
         """What the reply of a script call said, in this epoch; an older one changes nothing."""
@@ -98,6 +103,11 @@ class Campaign:
         return "CLAIMABLE" if self.left[round_.number - 1] > 0 else "SOLD_OUT"
 
 
+def _age(state: CampaignState) -> tuple[int, int, int]:
+    """Of two states of a campaign, the one where this is greater is the younger."""
+    return state.epoch, state.generation, state.seq
+
+
 class Catalogue:
     """All campaigns of the registry; bounded by it, never by what requests name."""
 
@@ -106,6 +116,7 @@ class Catalogue:
         self._metrics = metrics
         self._campaigns: dict[str, Campaign] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._unreadable: dict[str, str] = {}
         self.loaded = False
 
     def get(self, campaign_id: str) -> Campaign | None:
@@ -131,8 +142,15 @@ class Catalogue:
         self.loaded = True
 
     async def refresh(self, campaign_id: str) -> None:
-        """Read one campaign anew."""
-        state = await self._store.read(campaign_id)
+        """Read one campaign anew. Damaged keys are as missing ones: only this campaign refuses."""
+        problem = ""
+        try:
+            state = await self._store.read(campaign_id)
+        except (StoreRefused, KeyError, ValueError) as error:
+            state, problem = None, repr(error)
+        if problem and problem != self._unreadable.get(campaign_id):
+            log.error("campaign_unreadable", campaign=campaign_id, error=problem)
+        self._unreadable[campaign_id] = problem
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
         campaign.update(state)
         for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
@@ -145,7 +163,7 @@ class Catalogue:
 
 
 async def _forever(step: Callable[[], Any], pause_ms: int) -> None:
-    """Repeat a step; Redis being away is no reason to end, and is said once."""
+    """Repeat a step; neither Redis being away nor a fault of ours ends it. Each is said once."""
     said = ""
     while True:
         try:
@@ -155,4 +173,8 @@ async def _forever(step: Callable[[], Any], pause_ms: int) -> None:
             if str(error) != said:
                 said = str(error)
                 log.warning("campaigns_not_refreshed", error=said, runbook="redis-gone")
+        except Exception as error:
+            if repr(error) != said:
+                said = repr(error)
+                log.exception("campaigns_not_refreshed")
         await asyncio.sleep(pause_ms / 1000)

@@ -30,7 +30,7 @@ class Identity:
                 issuer=self.issuer or None,
                 options={"require": ["sub", "exp"], "verify_aud": bool(self.audience)},
             )
-        except (jwt.InvalidTokenError, ValueError, RecursionError):
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
             return None
         subject = claims["sub"]
         return subject if is_user_id(subject) else None

@@ -18,6 +18,14 @@ PASS_REFUSALS = (
     Outcome.INVALID_REQUEST,
     Outcome.IDENTITY_INVALID,
     Outcome.CAMPAIGN_NOT_FOUND,
+    Outcome.REQUEST_TOO_LARGE,
+    Outcome.ENDED,
+    Outcome.BACKEND_UNAVAILABLE,
+)
+SHOW_REFUSALS = (
+    Outcome.PASS_INVALID,
+    Outcome.GRAB_NOT_FOUND,
+    Outcome.NOT_WARMED,
     Outcome.BACKEND_UNAVAILABLE,
 )
 
@@ -86,9 +94,7 @@ def document() -> dict[str, Any]:
         "parameters": [_path("grab_id", CAMPAIGN_ID + "-[1-9][0-9]*")],
         "responses": {
             "200": _answer("The grab", "GrabState"),
-            **_problems(
-                (Outcome.PASS_INVALID, Outcome.GRAB_NOT_FOUND, Outcome.BACKEND_UNAVAILABLE)
-            ),
+            **_problems(SHOW_REFUSALS),
         },
     }
     one = {
@@ -109,7 +115,10 @@ def document() -> dict[str, Any]:
     }
     demo = {
         "summary": "An identity token for the demo (with --demo only)",
-        "requestBody": {"content": {"application/json": {"schema": _ref("DemoUser")}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref("DemoUser")}},
+        },
         "responses": {
             "201": _answer("Minted", "DemoIdentity"),
             **_problems((Outcome.INVALID_REQUEST, Outcome.NOT_FOUND, Outcome.REQUEST_TOO_LARGE)),

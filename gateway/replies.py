@@ -37,7 +37,7 @@ def problem(outcome: Outcome, **fields: Any) -> Response:
         base = answer.retry_after_ms
         fields["retry_after_ms"] = base + random.randrange(base)
     body.update(fields)
-    headers = {}
+    headers = {"Cache-Control": "no-store"}
     if "retry_after_ms" in fields:
         headers["Retry-After"] = str(-(-fields["retry_after_ms"] // 1000))
     if answer.status == 401:
@@ -55,16 +55,15 @@ def grab_reply(campaign: Campaign, decision: Decision, now_ms: int) -> Response:
     if outcome is Outcome.USER_LIMIT:
         held = [grab_id(campaign.campaign_id, g.serial) for g in decision.grants if g.state == "g"]
         return problem(outcome, grab_ids=held)
+    # By the script's time: the round that it found closed may have opened on the way back.
     if outcome is Outcome.NOT_STARTED:
-        opens_at = campaign.next_opens_at(now_ms)
-        if opens_at is None:
-            return problem(outcome, retry_after_ms=0, opens_at=to_rfc3339(now_ms))
-        wait_ms = opens_at - now_ms
+        opens_at = campaign.next_opens_at(decision.at_ms) or decision.at_ms
+        wait_ms = max(0, opens_at - now_ms)
         return problem(outcome, opens_at=to_rfc3339(opens_at), retry_after_ms=wait_ms)
     if outcome is Outcome.SOLD_OUT:
-        opens_at = campaign.next_opens_at(now_ms)
-        if opens_at is not None:
-            return problem(outcome, next_opens_at=to_rfc3339(opens_at))
+        following = campaign.next_opens_at(decision.at_ms)
+        if following is not None:
+            return problem(outcome, next_opens_at=to_rfc3339(following))
     return problem(outcome)
 
 

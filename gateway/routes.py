@@ -1,5 +1,6 @@
 """The gateway's HTTP (contract §2) as ordinary Starlette routes: the readable form."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from gateway.redis_clock import RedisClock
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
 
 BODY_BYTES_MAX = 4096
+CLOCKS_DIFFER = "The clocks of this gateway and of Redis differ; passes cannot be judged."
 
 
 @dataclass
@@ -60,10 +62,6 @@ class Gateway:
             self.batchers[campaign.campaign_id] = found
         return found
 
-    @property
-    def inflight(self) -> int:
-        return sum(batcher.requests for batcher in self.batchers.values())
-
 
 class State(TypedDict):
     """Typed lifespan state."""
@@ -76,7 +74,11 @@ async def grab(request: Request[State]) -> Response:
     started = time.perf_counter()
     gateway = request.state["gateway"]
     campaign_id = request.path_params["campaign_id"]
-    outcome, response = await _grab(gateway, request, campaign_id)
+    gateway.metrics.add("flashgrab_inflight")
+    try:
+        outcome, response = await _grab(gateway, request, campaign_id)
+    finally:
+        gateway.metrics.add("flashgrab_inflight", amount=-1)
     known = campaign_id if gateway.catalogue.get(campaign_id) else "unknown"
     gateway.metrics.add("flashgrab_grabs", (known, outcome.name))
     gateway.metrics.observe("flashgrab_grab_seconds", time.perf_counter() - started)
@@ -119,6 +121,8 @@ async def _grab(
         return _local(gateway, Outcome.INVALID_REQUEST, detail="Not a campaign id.")
     if not head.key_valid:
         return _local(gateway, Outcome.IDEMPOTENCY_KEY_INVALID)
+    if not gateway.redis_clock.trusted:  # before the pass: with a wrong clock 401 may be a lie
+        return _local(gateway, Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
     who = _checked_pass(gateway, head.authorization)
     if who is None:
         return _local(gateway, Outcome.PASS_INVALID)
@@ -129,8 +133,6 @@ async def _grab(
         return _local(gateway, Outcome.CAMPAIGN_NOT_FOUND)
     if campaign.missing:
         return _local(gateway, Outcome.NOT_WARMED)
-    if not gateway.redis_clock.trusted:
-        return _local(gateway, Outcome.BACKEND_UNAVAILABLE)
     request_id = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
     decision = await gateway.batcher(campaign).submit(who.user_id, who.device_id, request_id)
     return decision.outcome, grab_reply(campaign, decision, gateway.redis_clock.now_ms())
@@ -153,16 +155,23 @@ def _bearer(authorization: bytes) -> str:
     return authorization[7:].strip(b" ").decode("latin-1")
 
 
-async def _bad_body(request: Request[State]) -> Outcome | None:
-    size = 0
+async def _read_body(request: Request[State]) -> bytes | Outcome:
+    body = b""
     try:
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > BODY_BYTES_MAX:
+            body += chunk
+            if len(body) > BODY_BYTES_MAX:
                 return Outcome.REQUEST_TOO_LARGE
     except ClientDisconnect:
         return Outcome.INVALID_REQUEST
-    return Outcome.INVALID_REQUEST if size else None
+    return body
+
+
+async def _bad_body(request: Request[State]) -> Outcome | None:
+    body = await _read_body(request)
+    if isinstance(body, Outcome):
+        return body
+    return Outcome.INVALID_REQUEST if body else None
 
 
 async def issue_pass(request: Request[State]) -> Response:
@@ -180,6 +189,8 @@ async def issue_pass(request: Request[State]) -> Response:
     if not gateway.identity.key:
         detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY."
         return problem(Outcome.BACKEND_UNAVAILABLE, detail=detail)
+    if not gateway.redis_clock.trusted:
+        return problem(Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
     token = _bearer(request.headers.get("authorization", "").encode("latin-1"))
     user_id = gateway.identity.check(token) if token else None
     if user_id is None:
@@ -193,6 +204,8 @@ async def issue_pass(request: Request[State]) -> Response:
         detail = "This campaign limits devices: send X-Device-Id."
         return problem(Outcome.INVALID_REQUEST, detail=detail)
     expires_ms = campaign.ends_at + AFTER_END_MS
+    if expires_ms <= gateway.clock.now_ms():
+        return problem(Outcome.ENDED)
     body = {
         "pass": issue(gateway.pass_keys, campaign_id, user_id, device_id, expires_ms),
         "campaign_id": campaign_id,
@@ -206,6 +219,8 @@ async def show_grab(request: Request[State]) -> Response:
     """GET /v1/grabs/{grab_id}: what became of a grab, for its owner only."""
     gateway = request.state["gateway"]
     named = split_grab_id(request.path_params["grab_id"])
+    if not gateway.redis_clock.trusted:
+        return problem(Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
     authorization = request.headers.get("authorization", "").encode("latin-1")
     who = _checked_pass(gateway, authorization)
     user_id = who.user_id if who else None
@@ -216,7 +231,12 @@ async def show_grab(request: Request[State]) -> Response:
     campaign = gateway.catalogue.get(named[0]) if named else None
     if named is None or campaign is None or (who and who.campaign_id != named[0]):
         return problem(Outcome.GRAB_NOT_FOUND)
-    for grant in read_grants(await gateway.store.holder(named[0], user_id)):
+    try:
+        async with asyncio.timeout(gateway.bounds.deadline_ms / 1000):
+            entry = await gateway.store.holder(named[0], user_id)
+    except TimeoutError:
+        return problem(Outcome.BACKEND_UNAVAILABLE)
+    for grant in read_grants(entry):
         if grant.serial == named[1]:
             body = {
                 "grab_id": request.path_params["grab_id"],
@@ -225,6 +245,8 @@ async def show_grab(request: Request[State]) -> Response:
                 "round": grant.round,
             }
             return json_reply(body, headers={"Cache-Control": "no-store"})
+    if campaign.missing or campaign.state is None or campaign.state.run != gateway.wire.run_id:
+        return problem(Outcome.NOT_WARMED)  # this server may know less than was granted
     return problem(Outcome.GRAB_NOT_FOUND)
 
 
@@ -252,8 +274,9 @@ def _cached(request: Request[State], body: dict[str, Any], now_ms: int) -> Respo
     """The tag is of the state alone: the server's time changes all the time."""
     tag = f'W/"{blake2s(orjson.dumps(body), digest_size=8).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "public, max-age=1"}
-    wanted = [t.strip() for t in request.headers.get("if-none-match", "").split(",")]
-    if tag in wanted or "*" in wanted:
+    given = request.headers.get("if-none-match", "").split(",")
+    wanted = [t.strip().removeprefix("W/") for t in given]  # the weak comparison of RFC 9110
+    if tag.removeprefix("W/") in wanted or "*" in wanted:
         return Response(status_code=304, headers=headers)
     return json_reply({**body, "server_time": to_rfc3339(now_ms)}, headers=headers)
 
@@ -263,11 +286,9 @@ async def demo_identity(request: Request[State]) -> Response:
     gateway = request.state["gateway"]
     if not gateway.demo:
         return problem(Outcome.NOT_FOUND)
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            return problem(Outcome.REQUEST_TOO_LARGE)
+    body = await _read_body(request)
+    if isinstance(body, Outcome):
+        return problem(body, detail=f"At most {BODY_BYTES_MAX} bytes of JSON.")
     try:
         user_id = orjson.loads(body)["user_id"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -321,7 +342,7 @@ async def http_error(_request: Request, error: Exception) -> Response:
 
 
 async def store_error(_request: Request, _error: Exception) -> Response:
-    """Redis is away: 503, to be asked again."""
+    """Redis is away, or refuses: 503, to be asked again."""
     return problem(Outcome.BACKEND_UNAVAILABLE)
 
 

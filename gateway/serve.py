@@ -20,6 +20,7 @@ from gateway.app import make_app
 
 BACKLOG = 4096
 DRAIN_S = 5
+"""At least; longer where the deadline of requests is."""
 RESPAWN_PAUSE_S = 0.2
 SNAPSHOT_S = 1.0
 
@@ -30,9 +31,13 @@ def listen(host: str, port: int) -> socket.socket:
     """The public socket. Raises OSError where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    sock.listen(BACKLOG)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
     sock.setblocking(False)
     return sock
 
@@ -40,50 +45,69 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(settings: GatewaySettings, processes: int) -> int:
     """Run until SIGTERM or SIGINT, drain, return the exit status."""
     configure_logs("gateway", settings.log_json)
+    metrics = Metrics()
     try:
         sock = listen(settings.host, settings.port)
     except OSError as error:
-        print(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", file=sys.stderr
-        )
-        return 2
-    if processes == 1:
-        metrics = Metrics()
-        serve_metrics(settings.metrics_port, metrics.snapshot)
-        run_process(settings, sock, metrics)
-        return 0
-    return asyncio.run(_Parent(settings, sock, processes).run())
+        return _cannot_listen(settings.host, settings.port, "FLASHGRAB_PORT", error)
+    parent = _Parent(sock, processes) if processes > 1 else None
+    snapshot = parent.snapshot if parent else metrics.snapshot
+    try:
+        metrics_port = serve_metrics(settings.metrics_port, snapshot)
+    except OSError as error:
+        sock.close()
+        return _cannot_listen("127.0.0.1", settings.metrics_port, "FLASHGRAB_METRICS_PORT", error)
+    port = sock.getsockname()[1]
+    log.info("gateway_starts", host=settings.host, port=port, metrics_port=metrics_port)
+    if parent:
+        return asyncio.run(parent.run())
+    run_process(settings, sock, metrics)
+    return 0
+
+
+def _cannot_listen(host: str, port: int, variable: str, error: OSError) -> int:
+    why = f"cannot listen on {host}:{port}: {error.strerror}"
+    print(f"{why}; stop what uses it, or set {variable}", file=sys.stderr)
+    return 2
 
 
 def run_process(settings: GatewaySettings, sock: socket.socket, metrics: Metrics) -> None:
     """Serve on a listening socket until a signal, then answer what is in flight."""
+    drain_s = max(DRAIN_S, settings.request_deadline_ms // 1000 + 1)
     config = uvicorn.Config(
         make_app(settings, metrics),
         loop="uvloop",
         http="httptools",
+        ws="none",
         lifespan="on",
         log_config=None,
+        log_level="error",  # its warnings are what clients send: a line each would be a flood
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=drain_s,
     )
-    # uvicorn raises the signal again after its own shutdown; ours has then nothing left to do.
+    server = uvicorn.Server(config)
+
+    def stop(*_: Any) -> None:
+        server.should_exit = True
+
+    # For the time before uvicorn's own handlers stand, and after: it raises the signal again.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[sock])
+        signal.signal(number, stop)
+    server.run(sockets=[sock])
 
 
 class _Parent:
     """Starts the processes, replaces a dead one, adds up their counters."""
 
-    def __init__(self, settings: GatewaySettings, sock: socket.socket, processes: int) -> None:
-        self._settings = settings
+    def __init__(self, sock: socket.socket, processes: int) -> None:
         self._sock = sock
         self._processes = processes
         self._gone = Metrics()
         self._latest: dict[int, dict[str, Any]] = {}
+        self._adding = threading.Lock()  # a scrape must not fall between the two
         self._stopping = asyncio.Event()
 
     async def run(self) -> int:
@@ -91,16 +115,21 @@ class _Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        serve_metrics(self._settings.metrics_port, self.snapshot)
-        await asyncio.gather(*(self._keep() for _ in range(self._processes)))
+        await asyncio.gather(self._close(), *(self._keep() for _ in range(self._processes)))
         return 0
+
+    async def _close(self) -> None:
+        """Without this, what connects during the drain would wait for an answer for ever."""
+        await self._stopping.wait()
+        self._sock.close()
 
     def snapshot(self) -> dict[str, Any]:
         """The sum over the living, and the counters of the dead."""
         total = Metrics()
-        total.merge(self._gone.snapshot())
-        for snapshot in list(self._latest.values()):
-            total.merge(snapshot)
+        with self._adding:
+            total.merge(self._gone.snapshot())
+            for snapshot in self._latest.values():
+                total.merge(snapshot)
         return total.snapshot()
 
     async def _keep(self) -> None:
@@ -117,8 +146,9 @@ class _Parent:
             await self._read(child)
             status = await child.wait()
             stop.cancel()
-            if (last := self._latest.pop(child.pid, None)) is not None:
-                self._gone.merge(last, gauges=False)
+            with self._adding:
+                if (last := self._latest.pop(child.pid, None)) is not None:
+                    self._gone.merge(last, gauges=False)
             if not self._stopping.is_set():
                 log.error("process_died", pid=child.pid, status=status, runbook="process-died")
                 await asyncio.sleep(RESPAWN_PAUSE_S)
@@ -131,7 +161,11 @@ class _Parent:
     async def _read(self, child: asyncio.subprocess.Process) -> None:
         assert child.stdout is not None
         async for line in child.stdout:
-            self._latest[child.pid] = json.loads(line)
+            if not line.endswith(b"\n"):
+                return  # killed in the middle of a line
+            snapshot = json.loads(line)
+            with self._adding:
+                self._latest[child.pid] = snapshot
 
 
 def _child(fd: int) -> None:
@@ -139,11 +173,14 @@ def _child(fd: int) -> None:
     settings = load(GatewaySettings)
     configure_logs("gateway", settings.log_json)
     metrics = Metrics()
-    out = os.dup(sys.stdout.fileno())
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    writing = threading.Lock()  # the last report is written by another thread than the others
 
     def report() -> None:
-        os.write(out, json.dumps(metrics.snapshot()).encode() + b"\n")
+        with writing:
+            out.write(json.dumps(metrics.snapshot()).encode() + b"\n")
+            out.flush()
 
     _every(SNAPSHOT_S, report)
     threading.Thread(target=_end_with_parent, daemon=True).start()

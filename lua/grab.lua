@@ -21,8 +21,8 @@
 --   round is 0 between rounds, left -1 then. Verdicts: 0 DECIDED, and changing nothing, with no
 --   results: 1 MISSING, 2 EPOCH, 3 RUN, 4 FLOOR, 5 SCHEMA, 6 MOVED (other rounds are current).
 --   A result is a number: the serial granted, or -1 OFFLINE, -2 ENDED, -3 PAUSED,
---   -4 NOT_STARTED, -5 BUSY, -6 USER_LIMIT, -7 DEVICE_LIMIT, -8 SOLD_OUT;
---   or a text: "R" and the grant's entry for a replay, "U" and all entries for USER_LIMIT.
+--   -4 NOT_STARTED, -5 BUSY, -7 DEVICE_LIMIT, -8 SOLD_OUT; or a text: "R" and the grant's
+--   entry for a replay, "U" and all of the user's entries for USER_LIMIT (never as -6).
 -- INVARIANT
 --   I1 I2 I3 I4 I6 I7: checks come before writes, and XADD, the one write that can be refused,
 --   before all others. No shebang: with one, replays would be refused when memory is full.

@@ -25,18 +25,24 @@ class Damage(Enum):
     USER_LIMIT = Meaning("I2", "a user holds more coupons than one user may")
     DEVICE_LIMIT = Meaning("I2", "a device holds more coupons than one device may")
     DOUBLE_REQUEST = Meaning("I3", "one request of one user was granted more than once")
+    NOT_A_HOLDER = Meaning("I3", "Redis has forgotten a holder, so a repeat would win again")
+    TORN_HOLDER = Meaning("I3", "a holder's entry cannot be read, so a repeat is not recognised")
     GAP = Meaning("I4", "a fact above the watermark is in the outbox no more, so it may be lost")
     TORN_ENTRY = Meaning("I4", "an outbox entry cannot be read, so its facts cannot be sent")
     MISSING_ROW = Meaning("I5", "a coupon that was granted is not in the ledger")
     EXTRA_ROW = Meaning("I5", "the ledger has a coupon that Redis never granted")
-    WRONG_USER = Meaning("I5", "the ledger gives a coupon to somebody else than Redis granted it to")
+    WRONG_USER = Meaning(
+        "I5", "the ledger gives a coupon to somebody else than Redis granted it to"
+    )
     ROW_DIFFERS = Meaning("I5", "a coupon's seq, round or request is another than the grant's")
     DOUBLE = Meaning("I5", "one fact is in the ledger more than once")
     ROWS_MISCOUNTED = Meaning("I5", "the ledger's count of a round is not the number of its rows")
     DEAD_LETTER = Meaning("I5", "events could not be stored and wait in the dead table for a retry")
     NOT_DRAINED = Meaning("I5", "the ledger had not caught up when the time to drain was over")
     UNKNOWN_CAMPAIGN = Meaning("I5", "Redis sells a campaign that the ledger does not know")
-    KEY_MISSING = Meaning("I6", "Redis has lost the campaign's stock; it stays closed until a rebuild")
+    KEY_MISSING = Meaning(
+        "I6", "Redis has lost the campaign's stock; it stays closed until a rebuild"
+    )
     LEFT_OFF = Meaning("I6", "quota is not left + granted - returned")
     COUNTER_OFF = Meaning("I6", "Redis counts other grants or returns than the facts show")
 

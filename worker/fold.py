@@ -5,11 +5,12 @@ would look right to neither.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flashgrab.events import Entry, OutboxEntry
+from flashgrab.ledger.books import CouponRow as Row
 from worker.damage import FINDINGS_MAX, Damage, Finding
 
 
@@ -21,6 +22,11 @@ class Sum(NamedTuple):
 
     def plus(self, granted: int, returned: int) -> "Sum":
         return Sum(self.granted + granted, self.returned + returned)
+
+    @property
+    def out(self) -> int:
+        """Coupons that are out."""
+        return self.granted - self.returned
 
 
 Sums = dict[int, Sum]
@@ -55,17 +61,6 @@ class Held(NamedTuple):
     seq: int
     round: int
     state: str
-    request_id: str
-
-
-class Row(NamedTuple):
-    """What a coupon in the ledger has to agree on with Redis."""
-
-    serial: int
-    seq: int
-    round: int
-    user_id: str
-    device_id: str
     request_id: str
 
 
@@ -162,11 +157,9 @@ def check_quotas(sums: Sums, quotas: Mapping[int, int]) -> list[Finding]:
     findings = []
     for number, one in sorted(sums.items()):
         quota = quotas.get(number, 0)
-        if one.granted - one.returned > quota:
-            out = one.granted - one.returned
-            findings.append(
-                Finding.of(Damage.OVER_QUOTA, f"round {number}", f"{out} out, the quota is {quota}")
-            )
+        if one.out > quota:
+            detail = f"{one.out} out, the quota is {quota}"
+            findings.append(Finding.of(Damage.OVER_QUOTA, f"round {number}", detail))
     return findings
 
 
@@ -183,9 +176,7 @@ def check_counters(counters: Mapping[int, Counters]) -> list[Finding]:
     return findings
 
 
-def check_facts_counted(
-    sums: Sums, counters: Mapping[int, Counters], unseen: int
-) -> list[Finding]:
+def check_facts_counted(sums: Sums, counters: Mapping[int, Counters], unseen: int) -> list[Finding]:
     """The counters against the facts. `unseen` facts have no row (dead letters): any round's."""
     findings = []
     missing = unseen
@@ -247,22 +238,26 @@ def check_row(row: Row, entry: str) -> bool:
 
 
 def name_unmatched(
-    rows: Mapping[int, str], grants: Mapping[int, str]
+    rows: Mapping[int, Row], grants: Mapping[int, str], doubled: Collection[int]
 ) -> list[Finding]:
-    """Ledger rows and holders' grants (serial → user) that found no counterpart, by name."""
+    """Ledger rows and holders' grants (serial → user) that found no counterpart, by name.
+
+    A row alone is too much where its seq is `doubled`; else it is the holder that is lost.
+    """
     findings = []
     for serial in sorted({*rows, *grants})[:FINDINGS_MAX]:
-        subject = f"serial {serial}"
-        row, grant = rows.get(serial), grants.get(serial)
-        if row is not None and row == grant:
-            findings.append(Finding.of(Damage.ROW_DIFFERS, subject, f"of user {row}"))
-        elif row is not None and grant is not None:
-            detail = f"ledger: {row}, Redis: {grant}"
-            findings.append(Finding.of(Damage.WRONG_USER, subject, detail))
-        elif row is not None:
-            findings.append(Finding.of(Damage.EXTRA_ROW, subject, f"of user {row}"))
+        row, user = rows.get(serial), grants.get(serial)
+        if row is None:
+            damage, detail = Damage.MISSING_ROW, f"granted to {user}"
+        elif user == row.user_id:
+            damage, detail = Damage.ROW_DIFFERS, f"of user {user}"
+        elif user is not None:
+            damage, detail = Damage.WRONG_USER, f"ledger: {row.user_id}, Redis: {user}"
+        elif row.seq in doubled:
+            damage, detail = Damage.EXTRA_ROW, f"of user {row.user_id}, seq {row.seq}"
         else:
-            findings.append(Finding.of(Damage.MISSING_ROW, subject, f"granted to {grant}"))
+            damage, detail = Damage.NOT_A_HOLDER, f"user {row.user_id}"
+        findings.append(Finding.of(damage, f"serial {serial}", detail))
     return findings
 
 

@@ -34,13 +34,15 @@ Reason = Literal[
 NUMBER_MAX = 10**14
 """Serials and seqs stay below it (lua/grab.lua); times and epochs do, too."""
 ROUND_MAX = 2**31
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises on bytes that are no fact: bad JSON, bad UTF-8, absurd numbers or nesting."""
 
 
 def judge(key: bytes, value: bytes) -> Grant | Letter:
     """A grant whose every field has its form, or why it is none."""
     try:
         fact = events.decode(value)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return _explain(key, value, str(error))
     if fact.version != 1:
         return _letter("UNKNOWN_EVENT", f"version {fact.version}", key, value, fact)
@@ -85,7 +87,7 @@ def _explain(key: bytes, value: bytes, error: str) -> Letter:
     """Why a message could not be decoded as a fact, with what can still be read of it."""
     try:
         raw = msgspec.json.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return Letter("UNDECODABLE", error, key, value)
     if not isinstance(raw, dict):
         return Letter("UNDECODABLE", f"not an object: {error}", key, value)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -69,6 +69,20 @@ def translated(error: Exception, doing: str) -> BrokerUnavailable:
     if isinstance(error, _REFUSALS):
         return BrokerRefused(message)
     return BrokerUnavailable(message)
+
+
+async def ends_well(closing: Coroutine[Any, Any, object], within_ms: int) -> bool:
+    """Whether it ended without an exception in time; past it, it is cancelled. Raises nothing.
+
+    In a task of its own, since aiokafka's stop() may raise the CancelledError of one of its tasks.
+    """
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait({task}, timeout=within_ms / 1000)
+    if task.done():
+        return not task.cancelled() and task.exception() is None
+    task.cancel()
+    await asyncio.wait({task}, timeout=within_ms / 1000)
+    return False
 
 
 def on_lost_connection(client: Any, note: Callable[[], None]) -> None:

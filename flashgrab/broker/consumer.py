@@ -14,6 +14,7 @@ from flashgrab.broker.calls import (
     STOP_MS,
     UnknownTopic,
     bounded,
+    ends_well,
     on_lost_connection,
     translated,
 )
@@ -24,6 +25,7 @@ from flashgrab.errors import FlashgrabError
 FETCH_WAIT_MS = (
     100  # the broker holds an empty fetch this long; on the embedded one this is latency
 )
+LOOK_MS = 200  # how often a waiting fetch looks for a rebalance, a lost connection, a lost log
 FETCH_SLACK_MS = 100  # a fetch that meets a rebalance ends this much late
 COMMIT_MS = 1_000  # commits are for displays of the lag: not worth a longer wait
 REQUEST_MS = 10_000  # a broker that stands still this long has its connections closed
@@ -131,7 +133,7 @@ class Consumer:
         while True:
             await self._settle()
             left_ms = max(0, round((ends - loop.time()) * 1000))
-            polled = await self._poll(max_records, left_ms)
+            polled = await self._poll(max_records, min(left_ms, LOOK_MS))
             if not self._unsure:
                 self._check_log()
                 if polled or not left_ms:
@@ -278,14 +280,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has
 
 async def _stop(consumer: Any) -> None:
     """Stop an aiokafka consumer; when that takes too long, end its tasks and connections."""
-    with contextlib.suppress(TimeoutError, kafka.KafkaError, OSError):
-        async with asyncio.timeout(STOP_MS / 1000):
-            await consumer.stop()
-            return
+    if await ends_well(consumer.stop(), STOP_MS):
+        return
     owners = (consumer._coordinator, consumer._fetcher)  # noqa: SLF001
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_fetch_task")
-    tasks = [task for o in owners for n in names if (task := getattr(o, n, None)) is not None]
+    tasks = {task for o in owners for n in names if (task := getattr(o, n, None)) is not None}
+    tasks |= getattr(consumer._fetcher, "_pending_tasks", set())  # noqa: SLF001
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await consumer._client.close()  # noqa: SLF001
+    await ends_well(consumer._client.close(), STOP_MS // 4)  # noqa: SLF001

@@ -1,7 +1,6 @@
 """A disposable producer: after any failure stop it, make a new one, go on from the cursor."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from flashgrab.broker.calls import (
     STOP_MS,
     UnknownTopic,
     bounded,
+    ends_well,
     on_lost_connection,
 )
 from flashgrab.broker.records import Record
@@ -59,9 +59,9 @@ class Producer:
     async def publish(self, records: Sequence[Record]) -> None:
         """Publish all, in order within a partition; return when all are acknowledged.
 
-        Raises BrokerUnavailable past the deadline or at the first failure (UnknownTopic,
-        BrokerRefused among them): some of the records may then be in the log, and this producer
-        is of no more use.
+        One call at a time. Raises BrokerUnavailable past the deadline or at the first failure
+        (UnknownTopic, BrokerRefused among them): some of the records may then be in the log, and
+        this producer is of no more use.
         """
         if self._broken or self._producer is None:
             raise BrokerUnavailable("this producer is not started or broken: make a new one")
@@ -152,11 +152,9 @@ class Producer:
 async def _stop(producer: Any, *, in_flight: bool) -> None:
     """Stop an aiokafka producer without its flush, which waits for ever for a broker that is gone.
 
-    The sender's first cancellation waits for the requests in flight, the second one (by the
-    timeout) ends them.
+    Its sender waits for the requests in flight when it is cancelled; cancelled again, by
+    ends_well, it ends them too.
     """
     producer._closed = True  # noqa: SLF001 (stop() itself flushes, see above)
-    for closing in (producer._sender.close, producer.client.close):  # noqa: SLF001
-        with contextlib.suppress(Exception, asyncio.CancelledError):
-            async with asyncio.timeout(RETRY_MS / 1000 if in_flight else STOP_MS / 2000):
-                await closing()
+    await ends_well(producer._sender.close(), RETRY_MS if in_flight else STOP_MS // 2)  # noqa: SLF001
+    await ends_well(producer.client.close(), STOP_MS // 4)

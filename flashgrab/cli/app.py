@@ -57,6 +57,7 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> Command:
     """The real command of a name of `COMMANDS`, imported now."""
     module: Any = importlib.import_module(COMMANDS[name][0])
+    module.app._add_completion = False  # noqa: SLF001 -- belongs to `flashgrab` alone
     command = typer.main.get_command(module.app)
     command.name = name
     return command

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flashgrab.cli.failure import Failure, fail
+from flashgrab.cli.failure import fail
 from flashgrab.cli.stack import leftovers, secretsfile
 from flashgrab.cli.stack.folder import DataFolder
 from flashgrab.cli.stack.layout import (
@@ -26,8 +26,6 @@ from flashgrab.cli.stack.service import ServiceFailed
 from flashgrab.cli.stack.supervisor import Supervisor
 
 app = typer.Typer(rich_markup_mode=None)
-
-Port = Annotated[int, typer.Option(min=0, max=65535)]
 
 
 @app.command(epilog="Example: flashgrab up --demo --processes 2")
@@ -99,6 +97,7 @@ class Up:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.ask_to_stop)
+        self._read_campaigns()
         folder = DataFolder(self._options.data)
         try:
             folder.open()
@@ -139,6 +138,14 @@ class Up:
             await supervisor.stop(STOP_ORDER)
         if not serving.cancelled():
             fail(serving.result())  # what died, or raises what failed
+
+    def _read_campaigns(self) -> None:
+        """A file with a mistake in it is refused before anything starts."""
+        if self._options.campaigns:
+            from flashgrab.cli import campaigns
+
+            for file in self._options.campaigns:
+                campaigns.read_file(file)
 
     def _lay_out(self, folder: DataFolder) -> Layout:
         secrets = secretsfile.settle(
@@ -186,6 +193,3 @@ class Up:
         if self._options.demo:
             lines.append(await asyncio.to_thread(campaigns.ensure_demo, centre_url, token))
         return lines
-
-
-__all__ = ["Failure", "Up", "app"]

@@ -101,7 +101,9 @@ SELECT before + 1 AS from_seq, seq - 1 AS to_seq FROM (
         SELECT $3 + 1, $3 + 1
     ) AS covered
 ) AS neighbours WHERE seq > before + 1 ORDER BY seq LIMIT $4
-"""
+"""  # noqa: S608 (constants only)
+
+_COUNT_ACCOUNTED = f"SELECT count(*) FROM ({_ACCOUNTED}) AS facts"  # noqa: S608 (constants only)
 
 _DOUBLES = """
 SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
@@ -140,7 +142,20 @@ JOIN coupons c ON c.campaign_id = $1 AND c.user_id = w.user_id AND c.request_id 
 WHERE c.seq <= $2
 """
 
-_ROW = "serial, seq, round, user_id, device_id, request_id"
+_ROWS_ABOVE = """
+SELECT serial, seq, round, user_id, device_id, request_id FROM coupons
+WHERE campaign_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""
+
+_SERIALS_ABOVE = """
+SELECT serial, seq, round, user_id, device_id, request_id FROM coupons
+WHERE campaign_id = $1 AND serial > $2 ORDER BY serial LIMIT $3
+"""
+
+_ROWS_OF = """
+SELECT serial, seq, round, user_id, device_id, request_id FROM coupons
+WHERE campaign_id = $1 AND serial = ANY($2::bigint[])
+"""
 
 
 class Snapshot:
@@ -166,9 +181,11 @@ class Snapshot:
             campaign_id,
         )
         return CampaignBook(
-            campaign_id,
-            *row,
-            {r["number"]: RoundBook(r["quota"], r["granted"], r["returned"]) for r in rounds},
+            campaign_id=campaign_id,
+            rounds={
+                r["number"]: RoundBook(r["quota"], r["granted"], r["returned"]) for r in rounds
+            },
+            **row,
         )
 
     async def sums(self, campaign_id: str, after: int, upto: int) -> list[RoundSum]:
@@ -180,8 +197,7 @@ class Snapshot:
         self, campaign_id: str, after: int, upto: int, most: int
     ) -> list[tuple[int, int]]:
         """Ranges of seqs that neither a row, nor a dead letter, nor a void accounts for."""
-        count = f"SELECT count(*) FROM ({_ACCOUNTED}) AS facts"
-        covered = await self._connection.fetchval(count, campaign_id, after, upto)
+        covered = await self._connection.fetchval(_COUNT_ACCOUNTED, campaign_id, after, upto)
         covered += await self._connection.fetchval(_VOID, campaign_id, after, upto)
         if covered == upto - after:
             return []
@@ -218,14 +234,16 @@ class Snapshot:
     ) -> dict[str, int]:
         """Coupons that each of these users holds by rows up to `upto`."""
         sql = _HELD.format(name="user_id")
-        return dict(await self._connection.fetch(sql, campaign_id, upto, list(names)))
+        rows = await self._connection.fetch(sql, campaign_id, upto, list(names))
+        return {row["name"]: row["held"] for row in rows}
 
     async def held_by_devices(
         self, campaign_id: str, upto: int, names: Sequence[str]
     ) -> dict[str, int]:
         """Coupons that each of these devices holds by rows up to `upto`."""
         sql = _HELD.format(name="device_id")
-        return dict(await self._connection.fetch(sql, campaign_id, upto, list(names)))
+        rows = await self._connection.fetch(sql, campaign_id, upto, list(names))
+        return {row["name"]: row["held"] for row in rows}
 
     async def requested(
         self, campaign_id: str, upto: int, users: Sequence[str], requests: Sequence[str]
@@ -236,32 +254,17 @@ class Snapshot:
 
     async def rows_above(self, campaign_id: str, after: int, most: int) -> list[CouponRow]:
         """Rows with a seq above `after`, at most `most`."""
-        rows = await self._connection.fetch(
-            f"SELECT {_ROW} FROM coupons WHERE campaign_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-            campaign_id,
-            after,
-            most,
-        )
+        rows = await self._connection.fetch(_ROWS_ABOVE, campaign_id, after, most)
         return [CouponRow(*row) for row in rows]
 
     async def serials_above(self, campaign_id: str, serial: int, most: int) -> list[CouponRow]:
         """Rows with a serial above `serial`, in order of serials, at most `most`."""
-        rows = await self._connection.fetch(
-            f"SELECT {_ROW} FROM coupons WHERE campaign_id = $1 AND serial > $2"
-            " ORDER BY serial LIMIT $3",
-            campaign_id,
-            serial,
-            most,
-        )
+        rows = await self._connection.fetch(_SERIALS_ABOVE, campaign_id, serial, most)
         return [CouponRow(*row) for row in rows]
 
     async def rows_of(self, campaign_id: str, serials: Sequence[int]) -> dict[int, CouponRow]:
         """Rows by serial."""
-        rows = await self._connection.fetch(
-            f"SELECT {_ROW} FROM coupons WHERE campaign_id = $1 AND serial = ANY($2::bigint[])",
-            campaign_id,
-            list(serials),
-        )
+        rows = await self._connection.fetch(_ROWS_OF, campaign_id, list(serials))
         return {row["serial"]: CouponRow(*row) for row in rows}
 
     async def dead_seqs(self, campaign_id: str, seqs: Sequence[int]) -> set[int]:

@@ -165,9 +165,7 @@ async def _move(connection: "Connection", topic: str, moves: Sequence[Move]) -> 
         raise StaleWriter("another worker has moved the offsets of " + topic)
 
 
-async def _add_rows(
-    connection: "Connection", grants: Sequence[Grant]
-) -> tuple[int, list[Letter]]:
+async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
     facts = [g.fact for g in grants]
     campaigns = [f.campaign_id for f in facts]
     serials = [f.serial for f in facts]
@@ -217,7 +215,7 @@ async def _add_dead(
         [letter.campaign_id for letter in letters],
         [letter.seq for letter in letters],
         [letter.reason for letter in letters],
-        [letter.detail.replace("\0", "?")[:DETAIL_MAX] for letter in letters],
+        [_storable(letter.detail) for letter in letters],
         [letter.key for letter in letters],
         [letter.value for letter in letters],
         at_ms,
@@ -226,6 +224,11 @@ async def _add_dead(
     for row in rows:
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
     return reasons
+
+
+def _storable(text: str) -> str:
+    """What PostgreSQL takes as text: no NUL, no half characters, bounded."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode()[:DETAIL_MAX]
 
 
 async def positions(pool: Pool, topic: str, partitions: Sequence[int]) -> dict[int, Position]:
@@ -260,14 +263,13 @@ class CampaignKnown:
     rounds: frozenset[int]
 
 
-async def known_campaigns(
-    pool: Pool, campaign_ids: Sequence[str]
-) -> dict[str, CampaignKnown]:
+async def known_campaigns(pool: Pool, campaign_ids: Sequence[str]) -> dict[str, CampaignKnown]:
     """Those of the campaigns that the ledger has."""
     async with pool.connection() as connection:
         rows = await connection.fetch(
             "SELECT c.campaign_id, c.epoch, array_agg(r.number) AS rounds FROM campaigns c"
-            " JOIN rounds r USING (campaign_id) WHERE c.campaign_id = ANY($1::text[]) GROUP BY 1, 2",
+            " JOIN rounds r USING (campaign_id) WHERE c.campaign_id = ANY($1::text[])"
+            " GROUP BY 1, 2",
             list(campaign_ids),
         )
     return {r["campaign_id"]: CampaignKnown(r["epoch"], frozenset(r["rounds"])) for r in rows}

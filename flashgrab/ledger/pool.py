@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import asyncpg
 
@@ -11,6 +11,8 @@ from flashgrab.errors import LedgerUnavailable
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
+
+Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 CONNECT_S = 5.0
 COMMAND_S = 30.0
@@ -56,11 +58,11 @@ class Pool:
             async with self._pool.acquire(timeout=CONNECT_S) as connection:
                 yield connection
         except GONE as error:
-            raise LedgerUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+            raise LedgerUnavailable(f"PostgreSQL: {str(error) or type(error).__name__}") from error
 
     @asynccontextmanager
     async def transaction(
-        self, *, isolation: str | None = None, readonly: bool = False
+        self, *, isolation: Isolation | None = None, readonly: bool = False
     ) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
         """One transaction for the block: committed at its end, rolled back on an exception."""
         async with (

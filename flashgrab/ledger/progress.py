@@ -47,14 +47,14 @@ _PREFIX = f"""
 SELECT max(seq) AS watermark
 FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS n FROM ({_SEQS}) AS s) AS numbered
 WHERE seq = $2 + n
-"""
+"""  # noqa: S608 (constants only)
 
 _HOLES = f"""
 SELECT before + 1 AS from_seq, seq - 1 AS to_seq
 FROM (SELECT seq, lag(seq, 1, $2) OVER (ORDER BY seq) AS before
       FROM ({_SEQS} UNION SELECT $3 + 1) AS s) AS neighbours
 WHERE seq > before + 1 ORDER BY seq LIMIT $4
-"""
+"""  # noqa: S608 (constants only)
 
 _STORE = """
 INSERT INTO watermarks (campaign_id, watermark, at_ms) VALUES ($1, $2, $3)

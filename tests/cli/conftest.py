@@ -1,16 +1,26 @@
-"""A folder for the state of `up`: PostgreSQL's user must be able to pass through its parents."""
+"""What the tests of the command line share."""
 
-import shutil
-import tempfile
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.stack_process import data_folder
+
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """A folder that does not exist yet."""
-    parent = Path(tempfile.mkdtemp(prefix="flashgrab-up-"))
-    yield parent / "data"
-    shutil.rmtree(parent, ignore_errors=True)
+    """A path for the state of `up` that does not exist yet."""
+    with data_folder() as path:
+        yield path
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[dict[str, str]]:
+    """The address of a "PostgreSQL" of one's own, which only accepts connections: saves initdb."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        yield {"FLASHGRAB_POSTGRES_URL": f"postgresql://u:p@127.0.0.1:{port}/d"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,13 @@ class Running:
     """A started `up`: its output in files, its run.json, and waiting with a deadline."""
 
     def __init__(
-        self, data: Path, arguments: Sequence[str], program: Sequence[str], env: Mapping[str, str]
+        self,
+        data: Path,
+        arguments: Sequence[str],
+        *,
+        program: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | None,
     ) -> None:
         self.data = data
         self._outputs = Path(tempfile.mkdtemp(prefix="flashgrab-said-"))
@@ -36,7 +43,7 @@ class Running:
                 stdout=out,
                 stderr=err,
                 env={**clean, **env},
-                cwd=self._outputs,
+                cwd=cwd or self._outputs,
                 start_new_session=True,
             )
 
@@ -56,8 +63,9 @@ class Running:
         return shown
 
     def pids(self) -> list[int]:
-        """Of everything that run.json lists, without `up` itself."""
-        return [entry["pid"] for name, row in self.shown().items() if name != "up" for entry in row]
+        """Of everything that run.json lists, without `up` itself and services of one's own."""
+        shown = self.shown()
+        return [e["pid"] for name in shown if name != "up" for e in shown[name] if e["pid"]]
 
     def until(self, what: Callable[[], object]) -> None:
         """Wait until it is true; fails with the output past the deadline."""
@@ -98,9 +106,10 @@ def up(
     *arguments: str,
     program: Sequence[str] = WITH_FAKES,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[Running]:
     """A started `up`, ended at the end whatever happened."""
-    running = Running(data, arguments, program, env or {})
+    running = Running(data, arguments, program=program, env=env or {}, cwd=cwd)
     try:
         yield running
     finally:
@@ -110,3 +119,16 @@ def up(
                 running.process.wait(DEADLINE_S)
             except subprocess.TimeoutExpired:
                 running.process.kill()
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """A path for the state of `up` that does not exist yet.
+
+    Not below pytest's tmp_path, which is closed to others: PostgreSQL may run as nobody.
+    """
+    parent = Path(tempfile.mkdtemp(prefix="flashgrab-up-"))
+    try:
+        yield parent / "data"
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)

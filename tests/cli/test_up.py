@@ -1,85 +1,93 @@
-"""`flashgrab up` with real services and fake parts: starting, stopping, refusing."""
+"""`flashgrab up` with real services and fake parts: starting, telling, stopping, refusing."""
 
 import json
 import re
 import signal
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cli.stack_process import alive, up
+from tests.cli.stack_process import Running, alive, data_folder, up
 
 pytestmark = [pytest.mark.xdist_group("up")]
 
 
-def test_starts_says_and_stops(data: Path) -> None:
-    """Each step prints a tick with version, port and time, then `ready`; SIGINT stops in order."""
-    with up(data) as running:
-        said = running.ready().said.splitlines()
-        steps = [re.fullmatch(r"✓ (\w+) *(\S*) +127\.0\.0\.1:\d+ +\d+ ms", line) for line in said]
-        names = {step[1]: step[2] for step in steps if step}
-        parts = {"centre", "gateway", "relay", "worker"}
-        assert set(names) == parts | {"valkey", "kafka", "postgres"}
-        assert re.fullmatch(r"\d+\.\d+(\.\d+)?", names["valkey"])
-        assert re.fullmatch(r"\d+\.\d+", names["postgres"])
-        assert re.fullmatch(r"tansu-\d+\.\d+\.\d+", names["kafka"])
-        assert re.fullmatch(
-            r"ready gateway=http://127\.0\.0\.1:\d+ centre=http://127\.0\.0\.1:\d+", said[-1]
-        )
-        pids = running.pids()
-        assert len(pids) == len(names)
-        assert running.stop(signal.SIGINT) == 0
-        stopped = re.findall(r"✓ (\w+) +stopped", running.said)
-        assert stopped == ["gateway", "relay", "worker", "centre", "kafka", "postgres", "valkey"]
-        assert alive(pids) == []
-        assert not (data / "run.json").exists()
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the fake parts of the shared stack write what they were told."""
+    return tmp_path_factory.mktemp("report")
 
 
-def test_state_survives_and_a_second_start_is_the_same(data: Path) -> None:
-    """Ports, secrets and the folder of PostgreSQL are the same after SIGTERM and a second `up`."""
-    with up(data) as running:
-        running.ready()
-        first, secrets = running.shown(), (data / "secrets.env").read_text()
-        assert running.stop(signal.SIGTERM) == 0
-    with up(data) as running:
-        running.ready()
-        second = running.shown()
-        assert (data / "secrets.env").read_text() == secrets
-        for name in ("valkey", "postgres", "kafka"):
-            assert second[name][0]["url"] == first[name][0]["url"]
-            assert second[name][0]["pid"] != first[name][0]["pid"]
+@pytest.fixture(scope="module")
+def shared(report: Path) -> Iterator[Running]:
+    """One running stack for the tests that only look at it."""
+    with data_folder() as data:
+        env = {"FAKE_REPORT": str(report), "FLASHGRAB_QUEUE_MAX": "77"}
+        with up(data, "--processes", "2", env=env) as running:
+            yield running.ready()
 
 
-def test_run_file_has_no_secrets_and_secrets_are_private(data: Path) -> None:
-    """run.json and logs hold no password, token or key; secrets.env is mode 0600."""
-    with up(data) as running:
-        running.ready()
-        secrets = data / "secrets.env"
-        assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
-        assert stat.S_IMODE((data / "valkey" / "valkey.conf").stat().st_mode) == 0o600
-        values = [
-            line.partition("=")[2]
-            for line in secrets.read_text().splitlines()
-            if re.match("FLASHGRAB_.*(PASSWORD|KEYS|TOKEN)=", line)
-        ]
-        assert len(values) == 4
-        public = running.said + (data / "run.json").read_text()
-        public += "".join(log.read_text() for log in (data / "logs").iterdir())
-        for pid in running.pids():
-            public += " ".join(psutil.Process(pid).cmdline())
-        assert [value for value in values if value in public] == []
+def test_each_step_prints_a_tick(shared: Running) -> None:
+    """Each step prints a tick with version, address and time; `ready` is the last line."""
+    said = shared.said.splitlines()
+    steps = [re.fullmatch(r"✓ (\w+) *(\S*) +127\.0\.0\.1:\d+ +\d+ ms", line) for line in said]
+    names = {step[1]: step[2] for step in steps if step}
+    parts = {"centre", "gateway", "relay", "worker"}
+    assert set(names) == parts | {"valkey", "kafka", "postgres"}
+    assert re.fullmatch(r"\d+\.\d+(\.\d+)?", names["valkey"])
+    assert re.fullmatch(r"\d+\.\d+", names["postgres"])
+    assert re.fullmatch(r"tansu-\d+\.\d+\.\d+", names["kafka"])
+    address = r"http://127\.0\.0\.1:\d+"
+    assert re.fullmatch(rf"ready gateway={address} centre={address}", said[-1])
 
 
-def test_each_part_is_told_only_what_it_needs(data: Path) -> None:
+def test_run_file_lists_every_process(shared: Running) -> None:
+    """run.json has each service and part with id and address, and both gateway processes."""
+    shared.until(lambda: len(shared.shown()["gateway"]) == 2)
+    shown = shared.shown()
+    forms = {name: [set(row) for row in rows] for name, rows in shown.items()}
+    assert forms == {
+        "gateway": [{"pid", "parent", "url", "metrics"}] * 2,
+        "relay": [{"pid", "metrics"}],
+        "worker": [{"pid", "metrics"}],
+        "centre": [{"pid", "url", "metrics"}],
+        "valkey": [{"pid", "url", "version"}],
+        "limiter": [],
+        "kafka": [{"pid", "url", "bootstrap", "version"}],
+        "postgres": [{"pid", "url", "version"}],
+        "up": [{"pid"}],
+    }
+    assert alive(shared.pids()) == shared.pids()
+    first, second = shown["gateway"]
+    assert first["pid"] != second["pid"]
+    assert {**first, "pid": 0} == {**second, "pid": 0}
+    assert psutil.Process(first["pid"]).ppid() == first["parent"]
+
+
+def test_no_secret_is_shown_and_their_file_is_private(shared: Running) -> None:
+    """run.json, logs and command lines hold no password, token or key; secrets.env is 0600."""
+    data = shared.data
+    secrets = data / "secrets.env"
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "valkey" / "valkey.conf").stat().st_mode) == 0o600
+    values = [
+        line.partition("=")[2]
+        for line in secrets.read_text().splitlines()
+        if re.match("FLASHGRAB_.*(PASSWORD|KEYS|TOKEN)=", line)
+    ]
+    assert len(values) == 4
+    public = shared.said + (data / "run.json").read_text()
+    public += "".join(log.read_text() for log in (data / "logs").iterdir())
+    public += " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in shared.pids())
+    assert [value for value in values if value in public] == []
+
+
+def test_each_part_is_told_only_what_it_needs(shared: Running, report: Path) -> None:
     """Gateway and relay get no PostgreSQL address; tokens and keys go only where they are used."""
-    report = data.parent / "report"
-    report.mkdir()
-    env = {"FAKE_REPORT": str(report), "FLASHGRAB_QUEUE_MAX": "77"}
-    with up(data, env=env) as running:
-        running.ready()
     told = {file.stem: json.loads(file.read_text()) for file in report.iterdir()}
     everyone = {"HOST", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL", "REDIS_URL", "QUEUE_MAX"}
     extra = {
@@ -91,6 +99,33 @@ def test_each_part_is_told_only_what_it_needs(data: Path) -> None:
     for name, more in extra.items():
         assert set(told[name]) == {f"FLASHGRAB_{key}" for key in everyone | more}
         assert told[name]["FLASHGRAB_QUEUE_MAX"] == "77"
+
+
+def test_a_second_up_on_the_same_folder_is_refused(shared: Running) -> None:
+    """While one `up` uses a folder another one refuses it, and the first runs on."""
+    with up(shared.data) as second:
+        assert second.ended() == 2
+        assert f"process {shared.process.pid}" in second.complained
+    assert shared.process.poll() is None
+
+
+def test_stops_in_order_and_state_survives(data: Path) -> None:
+    """SIGINT stops all in order, exit 0; after a second `up` ports and secrets are the same."""
+    with up(data) as running:
+        pids = running.ready().pids()
+        first, secrets = running.shown(), (data / "secrets.env").read_text()
+        assert running.stop(signal.SIGINT) == 0
+        stopped = re.findall(r"✓ (\w+) +stopped", running.said)
+        assert stopped == ["gateway", "relay", "worker", "centre", "kafka", "postgres", "valkey"]
+        assert alive(pids) == []
+        assert not (data / "run.json").exists()
+    with up(data) as running:
+        second = running.ready().shown()
+        assert (data / "secrets.env").read_text() == secrets
+        for name in ("valkey", "postgres", "kafka"):
+            assert second[name][0]["url"] == first[name][0]["url"]
+            assert second[name][0]["pid"] != first[name][0]["pid"]
+        assert running.stop(signal.SIGTERM) == 0
 
 
 def test_a_port_in_use_is_named(data: Path) -> None:
@@ -127,19 +162,9 @@ def test_a_folder_of_another_version_is_refused(data: Path) -> None:
         assert "flashgrab data 99" in running.complained
 
 
-def test_a_second_up_on_the_same_folder_is_refused(data: Path) -> None:
-    """While one `up` uses a folder another one refuses it, and the first runs on."""
-    with up(data) as first:
-        first.ready()
-        with up(data) as second:
-            assert second.ended() == 2
-            assert f"process {first.process.pid}" in second.complained
-        assert first.process.poll() is None
-
-
-def test_a_part_that_cannot_start_is_named(data: Path) -> None:
+def test_a_part_that_cannot_start_is_named(data: Path, elsewhere: dict[str, str]) -> None:
     """A part that ends before it is ready ends `up`: its name, its last words, its log, exit 2."""
-    with up(data, env={"FAKE_FAILS": "centre"}) as running:
+    with up(data, env={**elsewhere, "FAKE_FAILS": "centre"}) as running:
         assert running.ended() == 2
         assert len(running.complained.splitlines()) == 1
         for word in ("centre", "exit status 3", "this part cannot start", "centre.log"):
@@ -155,3 +180,24 @@ def test_ctrl_c_while_starting_stops_what_was_started(data: Path) -> None:
         assert running.stop() == 0
         assert alive(pids) == []
         assert "ready" not in running.said
+
+
+def test_services_of_ones_own_are_used(data: Path, elsewhere: dict[str, str]) -> None:
+    """Where the environment gives an address, that service is not started, and parts are told."""
+    with up(data, env=elsewhere) as running:
+        shown = running.ready().shown()
+        address = shown["postgres"][0]["url"].removeprefix("postgresql://").partition("/")[0]
+        assert shown["postgres"] == [{"url": f"postgresql://{address}/d", "pid": None}]
+        assert not (data / "postgres").exists()
+        assert running.stop() == 0
+
+
+def test_a_campaign_file_with_a_mistake_is_refused_before_anything_starts(data: Path) -> None:
+    """A wrong --campaign file ends `up` at once: one line that names the file, exit 2."""
+    file = data.parent / "sale.toml"
+    file.write_text('id = "sale"\nquantum = 1\n')
+    with up(data, "--campaign", str(file)) as running:
+        assert running.ended() == 2
+        assert len(running.complained.splitlines()) == 1
+        assert "sale.toml" in running.complained
+    assert not data.exists()

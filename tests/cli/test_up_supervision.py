@@ -5,7 +5,6 @@ import signal
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from flashgrab.cli.stack import leftovers
@@ -41,26 +40,15 @@ def test_what_dies_comes_back(data: Path) -> None:
         assert running.stop() == 0
 
 
-def test_no_restart_ends_everything(data: Path) -> None:
+def test_no_restart_ends_everything(data: Path, elsewhere: dict[str, str]) -> None:
     """With --no-restart the death of a part stops all, exit 2, naming it."""
-    with up(data, "--no-restart") as running:
+    with up(data, "--no-restart", env=elsewhere) as running:
         pids = running.ready().pids()
         os.kill(running.shown()["relay"][0]["pid"], signal.SIGKILL)
         assert running.ended() == 2
         assert "relay" in running.complained
         assert len(running.complained.splitlines()) == 1
         assert alive(pids) == []
-
-
-def test_each_gateway_process_is_listed(data: Path) -> None:
-    """With --processes 2 run.json lists the two serving children of the gateway."""
-    with up(data, "--processes", "2") as running:
-        running.ready()
-        running.until(lambda: len(running.shown()["gateway"]) == 2)
-        rows = running.shown()["gateway"]
-        assert {row["parent"] for row in rows} == {psutil.Process(rows[0]["pid"]).ppid()}
-        assert len({row["pid"] for row in rows}) == 2
-        assert len({row["url"] for row in rows}) == 1
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="parent-death signals are Linux's")

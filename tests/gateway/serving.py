@@ -1,8 +1,10 @@
 """A real gateway on a real port, in the test's own loop, and a world to set up around it."""
 
 import asyncio
+import inspect
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +13,16 @@ import httpx2
 import uvicorn
 
 from flashgrab import keys
+from flashgrab.events import OutboxEntry
 from flashgrab.model import Round
 from flashgrab.passes import PassKeys, issue
 from flashgrab.settings import GatewaySettings
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
+from flashgrab.wire import Wire
 from gateway.app import make_app
+from gateway.batch import Batcher, Bounds
+from gateway.campaigns import Campaign
 from gateway.routes import Gateway
 from gateway.serve import listen
 
@@ -36,6 +42,35 @@ class Served:
     base_url: str
     metrics: Metrics
     passes: PassKeys = field(default_factory=lambda: PassKeys.parse(PASS_KEYS))
+
+    @property
+    def port(self) -> int:
+        return int(self.base_url.rpartition(":")[2])
+
+    def known(self, campaign_id: str) -> Campaign:
+        """The campaign as the gateway knows it."""
+        campaign = self.gateway.catalogue.get(campaign_id)
+        assert campaign is not None
+        return campaign
+
+    def through(self, wire: Wire, campaign_id: str, **bounds: int) -> Batcher:
+        """Let this campaign's grabs go through another wire from here on."""
+        chosen = {"batch_max": 1000, "queue_max": 20_000, "deadline_ms": 2000, **bounds}
+        campaign, clock = self.known(campaign_id), self.gateway.redis_clock
+        batcher = Batcher(campaign, wire, clock, Bounds(**chosen), self.metrics)
+        self.gateway.batchers[campaign_id] = batcher
+        return batcher
+
+    async def facts(self, campaign_id: str) -> list[tuple[str, int, str, int]]:
+        """What the outbox holds, in seq order: user, serial, request id, time (ms)."""
+        found = []
+        for entry in await self.store.outbox(campaign_id, 1, entries_max=100_000):
+            assert isinstance(entry, OutboxEntry)
+            found += [
+                (fact.user_id, fact.serial, fact.request_id, fact.at_ms)
+                for fact in entry.facts(campaign_id)
+            ]
+        return found
 
     async def campaign(
         self,
@@ -69,7 +104,7 @@ class Served:
     async def set(self, campaign_id: str, fields: Mapping[str, Any], round_: int = 0) -> None:
         """Write into the campaign's hash (or a round's), and let the gateway see it."""
         key = keys.round_(campaign_id, round_) if round_ else keys.campaign(campaign_id)
-        await self.store._redis.hset(key, mapping=dict(fields))
+        await self.store._redis.hset(key, mapping={**fields})
         await self.gateway.catalogue.refresh(campaign_id)
 
     def token(self, campaign_id: str, user: str, device: str = "", valid_ms: int = HOUR_MS) -> str:
@@ -91,6 +126,20 @@ class Served:
             headers["idempotency-key"] = key
         headers.update(kw.pop("headers", {}))
         return await self.http.post(f"/v1/campaigns/{campaign_id}/grabs", headers=headers, **kw)
+
+
+async def until(what: str, met: Callable[[], Any], within_s: float = 5) -> Any:
+    """Wait for a condition (plain or async), and give its value; fails naming it."""
+    end = time.monotonic() + within_s
+    while True:
+        value = met()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        await asyncio.sleep(0.002)
 
 
 def settings(redis_url: str, **changes: Any) -> GatewaySettings:
@@ -130,9 +179,7 @@ async def serving(redis_url: str, **changes: Any) -> AsyncIterator[Served]:
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([sock]))
     try:
-        async with asyncio.timeout(10):
-            while not server.started and not task.done():
-                await asyncio.sleep(0.01)
+        await until("the gateway is up", lambda: server.started or task.done(), 10)
         base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=1000)
         async with (

@@ -173,7 +173,7 @@ EXTRAS: dict[Outcome, dict[str, Any]] = {
 REFUSALS = [pair for pair in CONDITIONS if pair[0] is not Outcome.REPLAYED]
 
 
-@pytest.mark.parametrize(("outcome", "arrange"), REFUSALS, ids=lambda x: getattr(x, "name", ""))
+@pytest.mark.parametrize("outcome, arrange", REFUSALS, ids=lambda x: getattr(x, "name", ""))
 async def test_each_refusal_says_what_the_contract_says(
     served: Served, outcome: Outcome, arrange: Condition
 ) -> None:

@@ -66,7 +66,6 @@ FAULTS = {
         "or (status ~= 'PUBLISHED' and -3)\n  or (now_ms >= last_ms and -2)",
     ),
     "outbox bound one too wide": ("grab", "seq >= seq_max", "seq > seq_max"),
-    "sold out before bound": ("grab", "seq >= seq_max then", "left > 0 and seq >= seq_max then"),
     "run not looked at": ("grab", "if c[3] ~= run then", "if false then"),
     "floor not looked at": ("grab", "if tonumber(c[4]) < floor then", "if false then"),
     "granted not counted": ("grab", "'granted', granted + grants", "'granted', granted + 1"),

@@ -12,7 +12,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, TypeAlias
+
+Child: TypeAlias = "subprocess.Popen[bytes]"
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBS = ROOT / ".cache" / "kafka" / "libs"
@@ -69,8 +74,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def die_with_parent() -> None:
-    """In the child, before exec: let the kernel kill it when its parent dies (Linux only)."""
+# Linux kills the child when the thread that made it ends, so all come from one that never does.
+_SPAWNER = ThreadPoolExecutor(1, "spawner")
+
+
+def spawn(argv: Sequence[str], *, cwd: Path | None, output: IO[bytes] | int) -> Child:
+    """Start a server that the kernel kills when this process dies (Linux), from any thread."""
+
+    def popen() -> Child:
+        return subprocess.Popen(
+            argv,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 (prctl is all that it calls)
+        )
+
+    return _SPAWNER.submit(popen).result()
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
@@ -82,7 +107,7 @@ class ApacheKafka:
         self.folder = folder
         self.port = free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Child | None = None
 
     def __enter__(self) -> "ApacheKafka":
         self.start()
@@ -108,14 +133,8 @@ class ApacheKafka:
         if not self.log.exists():
             self._format()
         with (self.folder / "server.log").open("ab") as output:
-            self.process = subprocess.Popen(
-                self._java("kafka.Kafka", str(self._properties)),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 (tests start servers from one thread)
-            )
+            argv = self._java("kafka.Kafka", str(self._properties))
+            self.process = spawn(argv, cwd=self.folder, output=output)
         self._wait_ready()
 
     def kill9(self) -> None:

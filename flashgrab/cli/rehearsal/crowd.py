@@ -1,7 +1,7 @@
 """Concurrent buyers: a bounded number of connections that work off what buyers ask."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,9 +73,7 @@ class Crowd:
     async def send(self, asks: Iterable[Ask], take: Callable[[Answered], None]) -> None:
         """Until every ask is answered or given up; `take` gets each in the order of its end."""
         shared = iter(asks)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._connections):
-                group.create_task(self._work(shared, take))
+        await together(self._work(shared, take) for _ in range(self._connections))
 
     async def _work(self, asks: Iterator[Ask], take: Callable[[Answered], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -113,6 +111,17 @@ class Crowd:
                 outcome, grab_ids = read_outcome(status, body)
                 return Answered(ask, outcome, said, grab_ids, tries - 1, began_s, now_s)
             await asyncio.sleep(wait_ms / 1000)
+
+
+async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all to the end; the first error as it is (no group), the others stopped."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def grab_request(address: Address, ask: Ask, token: str) -> bytes:

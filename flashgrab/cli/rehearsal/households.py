@@ -3,7 +3,7 @@
 Only the two small tables are read (18 kB): who was sent which campaign, and its type.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +48,7 @@ def load() -> list[Mailing]:
     return group(zip(sends["campaign_id"], sends["household_id"], strict=True), kinds)
 
 
-def group(sends: Any, kinds: Mapping[int, str]) -> list[Mailing]:
+def group(sends: Iterable[tuple[int, int]], kinds: Mapping[int, str]) -> list[Mailing]:
     """Pairs of campaign and household number as mailings; a household once each."""
     households: dict[int, dict[str, None]] = {}
     for campaign, household in sends:
@@ -82,8 +82,3 @@ def definition(
             }
         ],
     }
-
-
-def sends(mailings: Sequence[Mailing]) -> int:
-    """Household × campaign pairs."""
-    return sum(len(mailing.households) for mailing in mailings)

@@ -75,15 +75,13 @@ def asks(sales: Sequence[Sale], run: str, rng: random.Random) -> Iterator[Ask]:
 
 def side_by_side(sales: Iterable[Sale]) -> Iterator[tuple[Sale, str]]:
     """Buyers of all sales, each sale spread evenly over the whole: all of them end together."""
-    going = [[sale, 0] for sale in sales if len(sale.buyers)]
-    steps = max((len(sale.buyers) for sale, _ in going), default=0)
-    for step in range(1, steps + 1):
-        for entry in going:
-            sale, sent = entry
-            due = -(-len(sale.buyers) * step // steps)
-            for index in range(sent, due):
+    known = [sale for sale in sales if len(sale.buyers)]
+    steps = max((len(sale.buyers) for sale in known), default=0)
+    for step in range(steps):
+        for sale in known:
+            size = len(sale.buyers)
+            for index in range(size * step // steps, size * (step + 1) // steps):
                 yield sale, sale.buyers[index]
-            entry[1] = due
 
 
 def _draw(drawn: list[Ask], rng: random.Random) -> Ask:

@@ -38,7 +38,7 @@ STATEMENTS = (
         operation   text PRIMARY KEY,
         campaign_id text NOT NULL,
         request     jsonb NOT NULL,
-        result      jsonb NOT NULL,
+        result      json NOT NULL,
         version     bigint NOT NULL,
         at_ms       bigint NOT NULL
     )

@@ -1,0 +1,90 @@
+"""Puts the centre together: what is shared, what starts and stops with the process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from centre.apply import Applier
+from centre.problems import Problem
+from centre.routes import Centre, State, refused, routes
+from flashgrab.clock import Clock, SystemClock
+from flashgrab.errors import FlashgrabError, LedgerUnavailable
+from flashgrab.ledger.migrate import SchemaNewer, migrate
+from flashgrab.ledger.operations import Operations
+from flashgrab.ledger.pool import Pool
+from flashgrab.settings import CentreSettings
+from flashgrab.store import Store
+
+MIGRATE_PAUSE_S = 0.5
+
+log = structlog.get_logger()
+
+
+def make_app(
+    settings: CentreSettings,
+    *,
+    clock: Clock | None = None,
+    reached: Callable[[str], None] = lambda _step: None,
+    cannot_go_on: Callable[[str], None] = lambda _why: None,
+) -> Starlette:
+    """The centre as an ASGI application; it connects when its lifespan starts.
+
+    It serves from the first moment, also while PostgreSQL is still away: /readyz says so.
+    `cannot_go_on` is called where the ledger belongs to a newer release. `reached`: see Applier.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+        pool, store = Pool(settings.postgres_url), Store(settings.redis_url)
+        centre = Centre(
+            pool=pool,
+            store=store,
+            operations=Operations(pool, clock or SystemClock()),
+            applier=Applier(pool, store, reached=reached),
+        )
+        work = asyncio.create_task(_work(centre, settings, cannot_go_on), name="apply")
+        try:
+            yield {"centre": centre}
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await store.close()
+            await pool.close()
+
+    app = Starlette(
+        routes=routes(settings.admin_token),
+        exception_handlers=dict.fromkeys(
+            (Problem, FlashgrabError, HTTPException, Exception), refused
+        ),
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _work(
+    centre: Centre, settings: CentreSettings, cannot_go_on: Callable[[str], None]
+) -> None:
+    """The ledger's schema first, then the loop that brings Redis to the ledger's target."""
+    waits = False
+    while True:
+        try:
+            await migrate(settings.postgres_url)
+        except LedgerUnavailable as error:
+            if not waits:
+                log.warning("waits_for_ledger", reason=str(error))
+            waits = True
+        except SchemaNewer as error:
+            cannot_go_on(str(error))
+            return
+        except Exception:
+            log.exception("migration_failed", runbook="migration-failed")
+        else:
+            break
+        await asyncio.sleep(MIGRATE_PAUSE_S)
+    centre.migrated = True
+    await centre.applier.run()

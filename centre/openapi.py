@@ -1,0 +1,228 @@
+"""The OpenAPI 3.1 document of the centre; a test holds it against the routes and the problems."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from centre.problems import Code
+from centre.requests import Empty, Restock
+from flashgrab import __version__
+from flashgrab.ids import CAMPAIGN_ID, IDEMPOTENCY_KEY
+from flashgrab.ledger.campaigns import PAGE_MAX
+from flashgrab.model import Definition
+
+_TEXT = {"type": "string"}
+_WHOLE = {"type": "integer"}
+_FLAG = {"type": "boolean"}
+_TIME = {"type": "string", "format": "date-time"}
+_STATUS = {"enum": ["DRAFT", "PUBLISHED", "PAUSED", "OFFLINE"]}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    properties = {**required, **(optional or {})}
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _problems(*codes: Code) -> dict[str, Any]:
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(code.value.status, []).append(code.name)
+    content = {"application/problem+json": {"schema": _ref("Problem")}}
+    return {
+        str(status): {"description": ", ".join(names), "content": content}
+        for status, names in sorted(by_status.items())
+    }
+
+
+def _path(name: str, pattern: str) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+_CAMPAIGN = _path("campaign_id", CAMPAIGN_ID)
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "the operation id: repeated, it is applied once and answers the same",
+    "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY}$"},
+}
+_ALWAYS = (Code.TOKEN_INVALID, Code.BACKEND_UNAVAILABLE, Code.INTERNAL_ERROR)
+_WRITING = (
+    Code.INVALID_REQUEST,
+    Code.IDEMPOTENCY_KEY_INVALID,
+    Code.IDEMPOTENCY_KEY_REUSED,
+    Code.REQUEST_TIMEOUT,
+    Code.REQUEST_TOO_LARGE,
+    Code.MEDIA_TYPE_UNKNOWN,
+    *_ALWAYS,
+)
+
+
+def _change(summary: str, *more: Code, body: str = "") -> dict[str, Any]:
+    schema = _ref(body or "Empty")
+    refusals = (*_WRITING, Code.CAMPAIGN_NOT_FOUND, Code.STATUS_CONFLICT, *more)
+    return {
+        "summary": summary,
+        "parameters": [_CAMPAIGN, _KEY],
+        "requestBody": {
+            "required": bool(body),
+            "content": {"application/json": {"schema": schema}},
+        },
+        "responses": {"200": _answer("Done, or done before", _ref("Done")), **_problems(*refusals)},
+    }
+
+
+def _campaigns() -> dict[str, Any]:
+    limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_MAX}
+    definition = {
+        "application/json": {"schema": _ref("Definition")},
+        "application/toml": {"schema": _TEXT},
+    }
+    return {
+        "get": {
+            "summary": "Campaigns by id",
+            "parameters": [
+                {"name": "after", "in": "query", "schema": _TEXT},
+                {"name": "limit", "in": "query", "schema": limit},
+            ],
+            "responses": {
+                "200": _answer("A page", _ref("Campaigns")),
+                **_problems(Code.INVALID_REQUEST, *_ALWAYS),
+            },
+        },
+        "post": {
+            "summary": "A new campaign, a DRAFT",
+            "parameters": [_KEY],
+            "requestBody": {"required": True, "content": definition},
+            "responses": {
+                "201": _answer("Created", _ref("Created")),
+                "200": _answer("The same content is there already", _ref("Created")),
+                **_problems(*_WRITING, Code.CAMPAIGN_EXISTS, Code.DEFINITION_INVALID),
+            },
+        },
+    }
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The document as plain data."""
+    one = "/v1/campaigns/{campaign_id}"
+    show = {
+        "summary": "Ledger and Redis side by side",
+        "parameters": [_CAMPAIGN],
+        "responses": {
+            "200": _answer("The campaign", _ref("Campaign")),
+            **_problems(Code.CAMPAIGN_NOT_FOUND, *_ALWAYS),
+        },
+    }
+    restock = _change("A larger quota", Code.DEFINITION_INVALID, body="Restock")
+    yes = {"200": {"description": "Yes"}}
+    ready = {"responses": yes | _problems(Code.BACKEND_UNAVAILABLE), "security": []}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Flashgrab centre", "version": __version__},
+        "security": [{"admin": []}],
+        "paths": {
+            "/v1/campaigns": _campaigns(),
+            one: {"get": show},
+            f"{one}/publish": {"post": _change("Fix the times, open", Code.DEFINITION_INVALID)},
+            f"{one}/pause": {"post": _change("Grant no more until resume")},
+            f"{one}/resume": {"post": _change("Go on after a pause")},
+            f"{one}/restock": {"post": restock},
+            f"{one}/close": {"post": _change("Take it off, for good")},
+            "/livez": {
+                "get": {"summary": "Is the process alive", "responses": yes, "security": []}
+            },
+            "/readyz": {"get": {"summary": "Can campaigns be managed", **ready}},
+            "/openapi.json": {
+                "get": {"summary": "This document", "responses": yes, "security": []}
+            },
+        },
+        "components": {
+            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    brief = {
+        "campaign_id": _TEXT,
+        "name": _TEXT,
+        "status": _STATUS,
+        "version": _WHOLE,
+        "applied": {**_FLAG, "description": "Redis has this version"},
+        "rounds": _WHOLE,
+        "quota": _WHOLE,
+        "opens_at": _or_null(_TIME),
+        "closes_at": _or_null(_TIME),
+        "created_at": _TIME,
+    }
+    counts = {"round": _WHOLE, "quota": _WHOLE, "granted": _WHOLE, "returned": _WHOLE}
+    in_redis = {
+        **dict.fromkeys(("schema", "status", "run"), _TEXT),
+        **dict.fromkeys(("version", "epoch", "generation", "serial", "seq", "watermark"), _WHOLE),
+        "rounds": {"type": "array", "items": _object({**counts, "left": _WHOLE})},
+    }
+    in_ledger = {
+        "applied_version": _WHOLE,
+        "epoch": _WHOLE,
+        "operation": _TEXT,
+        "published_at": _or_null(_TIME),
+        "definition": _ref("Definition"),
+        "rounds": {
+            "type": "array",
+            "items": _object({**counts, "opens_at": _TIME, "closes_at": _TIME}),
+        },
+        "warmed": {**_FLAG, "description": "Redis has the campaign"},
+        "confirmed": {**_FLAG, "description": "Redis is sure to have all of it, and grants"},
+        "redis": _or_null(_object(in_redis)),
+        "trouble": _or_null(_TEXT),
+    }
+    done = {
+        **dict.fromkeys(("campaign_id", "action", "operation"), _TEXT),
+        "status": _STATUS,
+        "version": _WHOLE,
+        "repeated": {**_FLAG, "description": "done before, under the same Idempotency-Key"},
+    }
+    details = {"round": _WHOLE, "quota": _WHOLE, "trouble": _TEXT}
+    refusal = {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": _TEXT,
+        "status": _WHOLE,
+        "code": {"enum": [code.name for code in Code]},
+        "detail": _TEXT,
+    }
+    difference = _object({"field": _TEXT, "there": {}, "given": {}})
+    extra = {
+        "retry_after_ms": _WHOLE,
+        "missing": {"type": "array", "items": _TEXT},
+        "differences": {"type": "array", "items": difference},
+    }
+    _, bodies = msgspec.json.schema_components(
+        (Definition, Restock, Empty), ref_template="#/components/schemas/{name}"
+    )
+    return {
+        **bodies,
+        "Campaigns": _object(
+            {"campaigns": {"type": "array", "items": _object(brief)}, "next": _or_null(_TEXT)}
+        ),
+        "Campaign": _object({**brief, **in_ledger}),
+        "Created": _object({**done, "there": _FLAG}),
+        "Done": _object({**done, "applied": _FLAG}, details),
+        "Problem": _object(refusal, extra),
+    }

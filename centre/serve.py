@@ -1,0 +1,74 @@
+"""Runs the centre: one process, until SIGTERM or SIGINT."""
+
+import signal
+import socket
+import sys
+
+import structlog
+import uvicorn
+
+from centre.app import make_app
+from flashgrab.settings import CentreSettings
+from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+
+BACKLOG = 128
+DRAIN_S = 5
+
+log = structlog.get_logger()
+
+
+def run(settings: CentreSettings) -> int:
+    """Serve, answer what is in flight after a signal, return the exit status.
+
+    2 where the port is taken, or where the ledger belongs to a newer release.
+    """
+    configure_logs("centre", settings.log_json)
+    problems: list[str] = []
+
+    def cannot_go_on(why: str) -> None:
+        problems.append(why)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        make_app(settings, cannot_go_on=cannot_go_on),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again after its own shutdown; ours has then nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        sock = _listen(settings.host, settings.centre_port)
+    except OSError as error:
+        where = f"{settings.host}:{settings.centre_port}"
+        print(f"cannot listen on {where}: {error.strerror}", file=sys.stderr)
+        return 2
+    with sock:
+        metrics_port = serve_metrics(settings.metrics_port, Metrics().snapshot)
+        log.info("listening", port=sock.getsockname()[1], metrics_port=metrics_port)
+        server.run(sockets=[sock])
+    for why in problems:
+        print(why, file=sys.stderr)
+    return 2 if problems else 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock

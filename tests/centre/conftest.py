@@ -1,0 +1,45 @@
+"""One PostgreSQL and one Valkey a session, empty at the start of each test."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from flashgrab.ledger.migrate import migrate
+from tests.centre.serving import Served, Servers, Sides, both_sides, emptied, ready, serving
+from tests.services import embedded
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def bare_servers() -> Iterator[Servers]:
+    with embedded.postgres() as postgres, embedded.valkey() as valkey:
+        yield Servers(postgres.url, valkey.url)
+
+
+@pytest.fixture(scope="session")
+async def migrated(bare_servers: Servers, anyio_backend: str) -> Servers:
+    await migrate(bare_servers.postgres_url)
+    return bare_servers
+
+
+@pytest.fixture
+async def servers(migrated: Servers) -> Servers:
+    await emptied(migrated)
+    return migrated
+
+
+@pytest.fixture
+async def sides(servers: Servers) -> AsyncIterator[Sides]:
+    async with both_sides(servers) as both:
+        yield both
+
+
+@pytest.fixture
+async def served(servers: Servers) -> AsyncIterator[Served]:
+    async with serving(servers) as centre:
+        await ready(centre)
+        yield centre

@@ -1,0 +1,94 @@
+"""A TCP proxy between gateway and Redis that loses a reply after its script ran."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+CHUNK_BYTES = 1 << 16
+
+
+class Proxy:
+    """Passes bytes on. Armed, it breaks the next reply to an EVALSHA; `reached` counts those.
+
+    "swallow": the reply never comes, the connection stays. "reset": it is closed hard instead.
+    """
+
+    def __init__(self, redis_port: int) -> None:
+        self._redis_port = redis_port
+        self._armed: Literal["", "swallow", "reset"] = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.reached = 0
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def arm(self, how: Literal["swallow", "reset"]) -> None:
+        """Break the next reply to a script call."""
+        self._armed = how
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, until either side ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
+        asked = asyncio.Event()
+        ways = [
+            asyncio.create_task(self._requests(reader, up_writer, asked)),
+            asyncio.create_task(self._replies(up_reader, writer, asked)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            writer.transport.abort()
+            up_writer.transport.abort()
+            self._tasks.discard(task)
+
+    async def stop(self) -> None:
+        """End all connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event
+    ) -> None:
+        while data := await reader.read(CHUNK_BYTES):
+            if b"EVALSHA" in data:
+                asked.set()
+            writer.write(data)
+            await writer.drain()
+
+    async def _replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event
+    ) -> None:
+        while data := await reader.read(CHUNK_BYTES):
+            if asked.is_set() and self._armed:
+                how, self._armed = self._armed, ""
+                self.reached += 1
+                if how == "reset":
+                    return
+                await asyncio.Event().wait()  # silent from here on, as behind a dead link
+            asked.clear()
+            writer.write(data)
+            await writer.drain()
+
+
+@asynccontextmanager
+async def proxied(redis_port: int) -> AsyncIterator[Proxy]:
+    """A proxy in front of a Redis, until the block ends."""
+    proxy = Proxy(redis_port)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.stop()
+        await server.wait_closed()

@@ -1,0 +1,186 @@
+"""One campaign's books, read from ledger and Redis and brought together: what both audits do.
+
+The ledger's rows are folded in steps up to the watermark W; above it the outbox has every fact.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from flashgrab.ledger.books import CampaignBook, Snapshot
+from flashgrab.store import Books, Store
+from worker.damage import FINDINGS_MAX, Damage, Finding
+from worker.fold import (
+    Counters,
+    Outbox,
+    Sum,
+    Sums,
+    check_counters,
+    check_facts_counted,
+    check_quotas,
+    check_quotas_agree,
+    check_rows_above,
+    total,
+)
+
+STEP = 50_000
+"""Facts of one step over the ledger's rows."""
+PAGE = 1000
+
+
+class Moved(Exception):
+    """The outbox was trimmed beyond the snapshot's watermark meanwhile: take another snapshot."""
+
+
+class TooMany(Exception):
+    """More facts wait in the outbox than this audit is to read."""
+
+
+@dataclass
+class Account:
+    """What was folded of a campaign's rows: seqs 1…`audited`."""
+
+    campaign_id: str
+    epoch: int
+    audited: int = 0
+    sums: Sums = field(default_factory=dict)
+    unseen: int = 0
+    doubled: set[int] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+
+    async def fold(self, snapshot: Snapshot, book: CampaignBook) -> None:
+        """One step towards the watermark."""
+        after, upto = self.audited, min(book.watermark, self.audited + STEP)
+        where = (self.campaign_id, after, upto)
+        rows = await snapshot.sums(*where)
+        self.sums = total(self.sums, {r.round: Sum(r.granted, r.returned) for r in rows})
+        self.unseen += await snapshot.unseen(*where)
+        for first, last in await snapshot.gaps(*where, FINDINGS_MAX):
+            self._find(Damage.MISSING_ROW, f"seqs {first}-{last}", "below the watermark")
+        doubled = await snapshot.doubles(*where, FINDINGS_MAX)
+        self.doubled.update(doubled)
+        for seq in doubled:
+            self._find(Damage.DOUBLE, f"seq {seq}")
+        for user in await snapshot.users_over(*where, book.per_user, FINDINGS_MAX):
+            if user.held > book.per_user:
+                detail = f"holds {user.held}, may hold {book.per_user}"
+                self._find(Damage.USER_LIMIT, f"user {user.name}", detail)
+            if user.repeats:
+                self._find(Damage.DOUBLE_REQUEST, f"user {user.name}", "in the ledger")
+        if book.per_device:
+            for device in await snapshot.devices_over(*where, book.per_device, FINDINGS_MAX):
+                if device.held > book.per_device:
+                    detail = f"holds {device.held}, may hold {book.per_device}"
+                    self._find(Damage.DEVICE_LIMIT, f"device {device.name}", detail)
+        self.audited = upto
+
+    def _find(self, damage: Damage, subject: str, detail: str = "") -> None:
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding.of(damage, subject, detail))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Redis at one moment: its counters, and the facts above the snapshot's watermark."""
+
+    books: Books
+    outbox: Outbox
+    counters: dict[int, Counters]
+
+    @property
+    def seq(self) -> int:
+        return self.books.seq
+
+
+async def read_redis(store: Store, book: CampaignBook, waiting_max: int) -> Reading | None:
+    """Counters and outbox; None where the campaign's key is missing. Raises Moved, TooMany."""
+    campaign_id, watermark = book.campaign_id, book.watermark
+    books = await store.books(campaign_id, len(book.rounds), watermark, PAGE)
+    if books is None:
+        return None
+    if books.seq - watermark > waiting_max:
+        raise TooMany
+    outbox = Outbox(watermark)
+    outbox.take(books.entries)
+    page = books.entries
+    while page and page[-1].last_seq < books.seq:
+        page = tuple(await store.outbox(campaign_id, page[-1].last_seq + 1, entries_max=PAGE))
+        outbox.take(page)
+    if gaps := outbox.gaps(books.seq):
+        now = (await store.standings([campaign_id])).get(campaign_id)
+        if now is None or now.watermark >= gaps[0][0] or now.epoch != books.epoch:
+            raise Moved
+    counters = {number: Counters(*row) for number, row in enumerate(books.rounds, 1)}
+    return Reading(books, outbox, counters)
+
+
+async def compare(
+    snapshot: Snapshot, book: CampaignBook, account: Account, reading: Reading
+) -> list[Finding]:
+    """Everything that is wrong, the rows' own findings included."""
+    campaign_id, watermark, seq = book.campaign_id, book.watermark, reading.seq
+    findings = [*account.findings, *reading.outbox.torn]
+    if seq < watermark:
+        detail = f"Redis has given {seq} seqs, the ledger holds {watermark}"
+        findings.append(Finding.of(Damage.EXTRA_ROW, "seqs above Redis' own", detail))
+    for first, last in reading.outbox.gaps(seq):
+        findings.append(Finding.of(Damage.GAP, f"seqs {first}-{last}"))
+    above = await snapshot.rows_above(campaign_id, watermark, max(1, seq - watermark) + PAGE)
+    findings += check_rows_above(above, reading.outbox, seq, reading.books.serial)
+    for row in await snapshot.serials_above(campaign_id, reading.books.serial, FINDINGS_MAX):
+        detail = f"Redis has given serials to {reading.books.serial}"
+        findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
+    findings += _check_own_counts(book, account, Counter(row.round for row in above))
+    if book.dead:
+        findings.append(Finding.of(Damage.DEAD_LETTER, f"{book.dead} in the dead table"))
+    findings += await _check_limits(snapshot, book, reading)
+    findings += check_counters(reading.counters)
+    quotas = {number: row.quota for number, row in book.rounds.items()}
+    sums = total(account.sums, reading.outbox.sums(seq))
+    findings += check_quotas(sums, quotas)
+    if book.applied:
+        findings += check_quotas_agree(quotas, reading.counters)
+    if not any(f.damage.value.invariant in ("I4", "I5") for f in findings) or book.dead:
+        # else what is missing or too much is named already
+        findings += check_facts_counted(sums, reading.counters, account.unseen)
+    return list({f.key: f for f in findings}.values())
+
+
+def _check_own_counts(book: CampaignBook, account: Account, above: Counter[int]) -> list[Finding]:
+    """The counts that persist keeps in `rounds` against the rows."""
+    findings = []
+    for number, row in sorted(book.rounds.items()):
+        rows = account.sums.get(number, Sum()).granted + above[number]
+        if rows != row.granted:
+            detail = f"counted {row.granted}, rows {rows}"
+            findings.append(Finding.of(Damage.ROWS_MISCOUNTED, f"round {number}", detail))
+    return findings
+
+
+async def _check_limits(snapshot: Snapshot, book: CampaignBook, reading: Reading) -> list[Finding]:
+    """I2 and I3 for the users and devices of facts that wait in the outbox."""
+    campaign_id, upto, findings = book.campaign_id, book.watermark, []
+    waiting = reading.outbox.held(reading.seq, "user_id")
+    held = await snapshot.held_by_users(campaign_id, upto, list(waiting)) if waiting else {}
+    for user_id, count in waiting.items():
+        if count + held.get(user_id, 0) > book.per_user:
+            detail = f"holds {count + held.get(user_id, 0)}, may hold {book.per_user}"
+            findings.append(Finding.of(Damage.USER_LIMIT, f"user {user_id}", detail))
+    if book.per_device:
+        by_device = reading.outbox.held(reading.seq, "device_id")
+        on = await snapshot.held_by_devices(campaign_id, upto, list(by_device)) if by_device else {}
+        for device, count in by_device.items():
+            if count + on.get(device, 0) > book.per_device:
+                detail = f"holds {count + on.get(device, 0)}, may hold {book.per_device}"
+                findings.append(Finding.of(Damage.DEVICE_LIMIT, f"device {device}", detail))
+    requests = Counter(
+        (fact.user_id, fact.request_id)
+        for fact in reading.outbox.facts.values()
+        if fact.seq <= reading.seq and fact.kind == "g"
+    )
+    twice = {pair for pair, count in requests.items() if count > 1}
+    if requests:
+        users, ids = zip(*requests, strict=True)
+        twice |= set(await snapshot.requested(campaign_id, upto, users, ids))
+    for user_id, _ in sorted(twice)[:FINDINGS_MAX]:
+        findings.append(Finding.of(Damage.DOUBLE_REQUEST, f"user {user_id}", "above the watermark"))
+    return findings

@@ -1,0 +1,146 @@
+"""Opens campaigns again after Redis came back with another run_id: a restart, or another server.
+
+A server that knows less than was acknowledged must never grant. So before a campaign is confirmed:
+every live gateway has reported its floor to this very run, the ledger holds all that Kafka had
+when the run was first seen, and the outbox has no hole above the watermark. Otherwise it stays
+closed, until a rebuild.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+
+from flashgrab import keys
+from flashgrab.broker import TopicLog
+from flashgrab.clock import Clock
+from flashgrab.errors import BrokerUnavailable
+from flashgrab.events import OutboxEntry
+from flashgrab.ledger import progress
+from flashgrab.ledger.pool import Pool
+from flashgrab.store import GatewayReport, OutboxStanding, Store
+
+GRACE_MS = 1000
+"""Gateways connect again within 200 ms and report at once."""
+REPORT_MS = 5000
+"""A gateway that has not reported for so long is not live."""
+
+CONFIRM_REFUSALS = {
+    1: "its key went missing",
+    2: "Redis has another epoch than the ledger",
+    3: "Redis knows less than was acknowledged: its data are too old, rebuild",
+}
+
+log = structlog.get_logger()
+
+
+class Confirmation:
+    """The walker's second duty. Raises LedgerUnavailable, StoreUnavailable and StoreRefused."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        topic_log: TopicLog,
+        clock: Clock,
+        *,
+        grace_ms: int = GRACE_MS,
+        report_ms: int = REPORT_MS,
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._topic_log = topic_log
+        self._clock = clock
+        self._grace_ms = grace_ms
+        self._report_ms = report_ms
+        self._run = ""
+        self._seen_ms = 0
+        self._ends: dict[int, int] | None = None  # of the log, after this run was first seen
+        self._said: set[tuple[str, str]] = set()
+
+    async def step(self) -> None:
+        """Look at the run; confirm what can be confirmed now."""
+        run = await self._store.run_id()
+        if run != self._run:
+            self._run, self._seen_ms = run, self._clock.monotonic_ms()
+            self._ends = None
+            self._said.clear()
+        in_ledger = {s.campaign_id: s for s in await progress.standings(self._pool)}
+        standings = await self._store.standings(sorted(await self._store.registry()))
+        closed = {c: s for c, s in standings.items() if s.run != run}
+        if not closed:
+            return
+        if why := await self._why_all_wait(run):
+            for campaign_id in closed:
+                self._say(campaign_id, why)
+            return
+        if self._clock.monotonic_ms() - self._seen_ms < self._grace_ms:
+            return
+        reports = await self._store.gateways()
+        for campaign_id, standing in closed.items():
+            if campaign_id not in in_ledger:
+                self._say(campaign_id, "the ledger does not know it")
+            elif in_ledger[campaign_id].epoch != standing.epoch:
+                self._say(campaign_id, CONFIRM_REFUSALS[2])
+            else:
+                await self._confirm(campaign_id, standing, run, reports)
+
+    async def _why_all_wait(self, run: str) -> str:
+        """What keeps every campaign closed, "" where nothing does."""
+        try:
+            ends = await self._topic_log.end_offsets()
+        except BrokerUnavailable:
+            return "Kafka can't be asked how far it is"
+        if self._ends is None:
+            self._ends = ends
+        done = await progress.next_offsets(self._pool, keys.GRABS_TOPIC)
+        # an offset beyond the log's end is of an older incarnation of the topic
+        if not all(self._ends.get(p, 0) <= done.get(p, 0) <= end for p, end in ends.items()):
+            return "the ledger does not yet hold what Kafka has"
+        now_ms = await self._store.now_ms()
+        reports = await self._store.gateways()
+        live = {g: r for g, r in reports.items() if now_ms - r.at_ms <= self._report_ms}
+        late = sorted(g for g, r in live.items() if r.run != run)
+        return f"no report of the new run from {', '.join(late)}" if late else ""
+
+    async def _confirm(
+        self,
+        campaign_id: str,
+        standing: OutboxStanding,
+        run: str,
+        reports: Mapping[str, GatewayReport],
+    ) -> None:
+        floors = [r.floors.get(campaign_id, 0) for r in reports.values() if r.run == run]
+        seq_min = max([*floors, await progress.highest_seq(self._pool, campaign_id)])
+        if standing.seq < seq_min:
+            self._say(campaign_id, CONFIRM_REFUSALS[3])
+            return
+        if hole := await self._hole(campaign_id, standing):
+            self._say(campaign_id, hole)
+            return
+        code = await self._store.confirm(campaign_id, standing.epoch, seq_min, run)
+        if code:
+            self._say(campaign_id, CONFIRM_REFUSALS[code])
+            return
+        await self._store.announce(campaign_id)
+        log.info("confirmed", campaign=campaign_id, seq=standing.seq, run=run)
+
+    async def _hole(self, campaign_id: str, standing: OutboxStanding) -> str:
+        """What is missing in the outbox between watermark and seq, "" where nothing is."""
+        at = standing.watermark
+        while at < standing.seq:
+            page = await self._store.outbox(campaign_id, at + 1)
+            for entry in page:
+                if not isinstance(entry, OutboxEntry):
+                    return f"outbox entry {entry.last_seq} is torn"
+                if entry.first_seq > at + 1:
+                    return f"the outbox has no seqs {at + 1}-{entry.first_seq - 1}"
+                at = entry.last_seq
+            if not page:
+                return f"the outbox has no seqs {at + 1}-{standing.seq}"
+        return ""
+
+    def _say(self, campaign_id: str, why: str) -> None:
+        """Once for each reason in each run."""
+        if (campaign_id, why) not in self._said:
+            self._said.add((campaign_id, why))
+            log.warning("campaign stays closed", campaign=campaign_id, reason=why)

@@ -1,0 +1,230 @@
+"""Outbox to Kafka. Published is not the end: entries stay in the outbox until the ledger has them,
+so whatever the broker loses can be sent again, and sending twice is harmless.
+
+While one round is being acknowledged the next one is read. The cursors move only after the ack.
+"""
+
+import asyncio
+
+import structlog
+
+from flashgrab import keys
+from flashgrab.broker import Producer, TopicLog, UnknownTopic, ensure_topics
+from flashgrab.clock import Clock
+from flashgrab.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
+from flashgrab.store import Store
+from flashgrab.telemetry import Metrics
+from worker.outbox import Batch, OutboxReader
+from worker.pause import Pause
+from worker.steps import Hook, go_on
+from worker.topics import TOPICS
+
+FACTS_A_ROUND = 8000
+"""Facts that one round aims at; two rounds are in memory at the most."""
+POLL_MS = 1000
+DEADLINE_MS = 5000
+
+STORE_GONE = (StoreUnavailable, StoreRefused)
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """Publishes every campaign's outbox until it is stopped. Knows Redis and Kafka only."""
+
+    def __init__(
+        self,
+        store: Store,
+        bootstrap: str,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        hook: Hook = go_on,
+        facts_a_round: int = FACTS_A_ROUND,
+        deadline_ms: int = DEADLINE_MS,
+        poll_ms: int = POLL_MS,
+    ) -> None:
+        self._store = store
+        self._bootstrap = bootstrap
+        self._clock = clock
+        self._metrics = metrics
+        self._hook = hook
+        self._deadline_ms = deadline_ms
+        self._poll_ms = poll_ms
+        self._reader = OutboxReader(store, metrics, facts_a_round)
+        self._producer: Producer | None = None
+        self._flying: asyncio.Task[Batch] | None = None
+        self._ends: dict[int, int] = {}  # where the topic's partitions ended
+        self._log_lost = False
+        self._oldest_ms = 0  # when the oldest fact not acknowledged was granted, 0 without any
+        self._told_no_idempotence = False
+        self._stopping = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the round in flight."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until stopped; a service that is away is waited for."""
+        tasks = [
+            asyncio.create_task(self._publish_all(), name="publish"),
+            asyncio.create_task(self._poll(), name="poll"),
+            asyncio.create_task(self._follow(), name="follow"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._drop_producer()
+
+    # -- the rounds ------------------------------------------------------------------------------
+
+    async def _publish_all(self) -> None:
+        pause = Pause("relay")
+        try:
+            while not (self._stopping.is_set() and self._flying is None):
+                try:
+                    await self._round()
+                    pause.over()
+                except (*STORE_GONE, BrokerUnavailable) as error:
+                    await self._after_failure(error)
+                    await pause.again(error)
+        finally:
+            if self._flying is not None:
+                self._flying.cancel()
+                await asyncio.gather(self._flying, return_exceptions=True)
+
+    async def _round(self) -> None:
+        """Read the next round, wait for the ack of the one before, send the next one off."""
+        producer = await self._ready()
+        batch = await self._next(wait=self._flying is None)
+        await self._land()
+        if batch is not None:
+            self._oldest_ms = self._oldest_ms or batch.oldest_ms
+            self._flying = asyncio.create_task(self._publish(producer, batch), name="ack")
+
+    async def _land(self) -> None:
+        """Wait for the round in flight, if any, and move the cursors over it."""
+        flying, self._flying = self._flying, None
+        if flying is None:
+            return
+        batch = await flying
+        await self._hook("published")
+        self._reader.acked(batch)
+        self._oldest_ms = 0
+        self._metrics.add("flashgrab_relayed_facts", (), len(batch.records))
+        await self._hook("cursor")
+
+    async def _next(self, *, wait: bool) -> Batch | None:
+        if self._stopping.is_set():
+            return None
+        batch = await self._reader.next(wait=wait)
+        if batch is not None:
+            await self._hook("read")
+        return batch
+
+    async def _publish(self, producer: Producer, batch: Batch) -> Batch:
+        if batch.records:
+            await producer.publish(batch.records)
+        return batch
+
+    async def _after_failure(self, error: Exception) -> None:
+        """Whatever broke, go on from what is acknowledged; the round in flight has a deadline."""
+        broken = isinstance(error, BrokerUnavailable)
+        try:
+            await self._land()
+        except BrokerUnavailable:
+            broken = True
+        self._reader.back()
+        if broken:
+            await self._drop_producer()
+
+    # -- the broker ------------------------------------------------------------------------------
+
+    async def _ready(self) -> Producer:
+        """The producer, made anew after a failure. Raises BrokerUnavailable."""
+        if self._log_lost:
+            self._start_again()
+        if self._producer is None:
+            producer = Producer(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=self._deadline_ms)
+            try:
+                await producer.start()
+            except UnknownTopic:
+                await producer.stop()
+                await ensure_topics(self._bootstrap, TOPICS)
+                self._start_again()
+                raise
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+            if not producer.idempotent and not self._told_no_idempotence:
+                self._told_no_idempotence = True
+                log.warning("this broker has no idempotent producer; ledger and watermark make up")
+        return self._producer
+
+    def _start_again(self) -> None:
+        """The broker has another log than the one that acknowledged."""
+        if self._ends:
+            log.warning("the broker has lost its log: sending again what the ledger lacks")
+        self._log_lost = False
+        self._ends = {}
+        self._reader.start_again()
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    # -- beside the rounds -----------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        """Once a second, and after a push: campaigns, holes, the log's end, metrics."""
+        topic_log = TopicLog(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=self._poll_ms)
+        pause = Pause("relay: campaigns")
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    await self._reader.learn()
+                    pause.over()
+                except STORE_GONE as error:
+                    await pause.again(error)
+                    continue
+                await self._look_at_log(topic_log)
+                age_ms = self._clock.now_ms() - self._oldest_ms if self._oldest_ms else 0
+                self._metrics.set("flashgrab_relay_lag_seconds", (), max(0, age_ms) / 1000)
+                try:
+                    async with asyncio.timeout(self._poll_ms / 1000):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await topic_log.stop()
+
+    async def _look_at_log(self, topic_log: TopicLog) -> None:
+        """A log that ends before where it ended is another one; a producer would not notice."""
+        try:
+            ends = await topic_log.end_offsets()
+        except BrokerUnavailable:
+            return  # the rounds find out, too, and say so
+        if any(ends.get(partition, 0) < end for partition, end in self._ends.items()):
+            self._log_lost = True
+        else:
+            self._ends = ends
+
+    async def _follow(self) -> None:
+        """Campaigns that change are looked at at once; the poll makes up for a lost push."""
+        pause = Pause("relay: push")
+        while True:
+            try:
+                async for _ in self._store.changes():
+                    pause.over()
+                    self._changed.set()
+            except STORE_GONE as error:
+                await pause.again(error)

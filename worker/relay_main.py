@@ -1,0 +1,21 @@
+"""Runs the relay as a process of its own."""
+
+import asyncio
+
+from flashgrab.clock import SystemClock
+from flashgrab.settings import RelaySettings
+from flashgrab.store import Store
+from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from worker.relay import Relay
+from worker.signals import run_until_signal
+
+
+async def run(settings: RelaySettings) -> int:
+    """Until SIGTERM or SIGINT; then the round in flight is finished. Returns the exit status."""
+    configure_logs("relay", settings.log_json)
+    metrics = Metrics()
+    serve_metrics(settings.metrics_port, metrics.snapshot)
+    async with Store(settings.redis_url) as store:
+        relay = Relay(store, settings.kafka_bootstrap, SystemClock(), metrics)
+        await run_until_signal(asyncio.create_task(relay.run(), name="relay"), relay.stop)
+    return 0

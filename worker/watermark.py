@@ -1,0 +1,162 @@
+"""Advances the watermark of every campaign, tells Redis, and finds what was lost on the way."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from flashgrab import keys
+from flashgrab.broker import TopicLog
+from flashgrab.clock import Clock
+from flashgrab.errors import BrokerUnavailable
+from flashgrab.ledger import progress
+from flashgrab.ledger.pool import Pool
+from flashgrab.ledger.progress import Standing
+from flashgrab.store import OutboxStanding, Store
+from flashgrab.telemetry import Metrics
+from worker.steps import Hook, go_on
+
+STEP = 20_000
+"""Facts that one step of the watermark goes over, and seqs that are searched for holes at once."""
+HOLE_MS = 10_000
+HOLE_RANGES_MAX = 64
+
+SETTLE_REFUSALS = {1: "the campaign's key is missing in Redis", 2: "Redis has another epoch"}
+SETTLE_REFUSALS[3] = "Redis gave fewer seqs than the ledger has: its data are too old"
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Watch:
+    """The watermark of a campaign that does not move although facts follow it."""
+
+    watermark: int
+    since_ms: int
+    asked: bool = False
+
+
+class Watermark:
+    """The walker's first duty. Raises LedgerUnavailable, StoreUnavailable and StoreRefused."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        topic_log: TopicLog,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        hook: Hook = go_on,
+        hole_ms: int = HOLE_MS,
+        step: int = STEP,
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._topic_log = topic_log
+        self._clock = clock
+        self._metrics = metrics
+        self._hook = hook
+        self._hole_ms = hole_ms
+        self._step = step
+        self._holes: dict[str, str] = {}  # what each campaign's relay is asked for
+        self._settled: dict[str, tuple[int, int, str]] = {}  # epoch, watermark, holes
+        self._refused: dict[str, int] = {}
+        self._watches: dict[str, Watch] = {}
+        self._ends: dict[int, int] | None = None
+
+    async def walk(self) -> bool:
+        """One bounded step of every campaign that can go on. Whether one of them moved."""
+        moved = False
+        for standing in await progress.standings(self._pool):
+            watermark = standing.watermark
+            if standing.ready:
+                watermark = await progress.advance(
+                    self._pool,
+                    standing.campaign_id,
+                    watermark,
+                    self._step,
+                    self._clock.now_ms(),
+                )
+                moved = moved or watermark > standing.watermark
+                await self._hook("advanced")
+            await self._settle(standing, watermark)
+        return moved
+
+    async def _settle(self, standing: Standing, watermark: int) -> None:
+        campaign_id = standing.campaign_id
+        wanted = (standing.epoch, watermark, self._holes.get(campaign_id, ""))
+        if self._settled.get(campaign_id) == wanted:
+            return
+        code = await self._store.settle(campaign_id, *wanted)
+        self._settled[campaign_id] = wanted
+        if code and self._refused.get(campaign_id) != code:
+            log.error("not settled", campaign=campaign_id, reason=SETTLE_REFUSALS[code])
+        self._refused[campaign_id] = code
+        await self._hook("settled")
+
+    async def survey(self) -> None:
+        """About once a second: compare with Redis, measure the lag, look for holes."""
+        standings = await progress.standings(self._pool)
+        in_redis = await self._store.standings([s.campaign_id for s in standings])
+        caught_up = await self._caught_up()
+        for standing in standings:
+            campaign_id = standing.campaign_id
+            there = in_redis.get(campaign_id)
+            if there is None:
+                self._settled.pop(campaign_id, None)
+                continue
+            # Redis may have lost what settle told it, with all that came after it
+            if (there.watermark, there.holes) != self._settled.get(campaign_id, ())[1:]:
+                self._settled.pop(campaign_id, None)
+            lag = max(0, there.seq - standing.watermark)
+            self._metrics.set("flashgrab_persist_lag_serials", (campaign_id,), lag)
+            await self._look_for_holes(standing, there, caught_up)
+
+    async def _caught_up(self) -> bool:
+        """Whether all that the log held at the last survey is in the ledger, by offsets.
+
+        An offset beyond the log's end is of an older incarnation, so nothing is known yet.
+        """
+        try:
+            ends = await self._topic_log.end_offsets()
+        except BrokerUnavailable:
+            self._ends = None
+            return False
+        before, self._ends = self._ends, ends
+        if before is None:
+            return False
+        done = await progress.next_offsets(self._pool, keys.GRABS_TOPIC)
+        return all(before.get(p, 0) <= done.get(p, 0) <= end for p, end in ends.items())
+
+    async def _look_for_holes(
+        self, standing: Standing, there: OutboxStanding, caught_up: bool
+    ) -> None:
+        """The same hole for `hole_ms` without consumer lag is lost: the relay is asked for it.
+
+        After as long again the question is withdrawn, and then put again.
+        """
+        campaign_id, now_ms = standing.campaign_id, self._clock.monotonic_ms()
+        if there.seq <= standing.watermark or there.epoch != standing.epoch:
+            self._watches.pop(campaign_id, None)
+            self._holes.pop(campaign_id, None)
+            return
+        watch = self._watches.get(campaign_id)
+        if watch is None or watch.watermark != standing.watermark:
+            self._watches[campaign_id] = Watch(standing.watermark, now_ms)
+            self._holes.pop(campaign_id, None)
+            return
+        if not caught_up:
+            watch.since_ms = now_ms
+            return
+        if now_ms - watch.since_ms < self._hole_ms:
+            return
+        watch.since_ms, watch.asked = now_ms, not watch.asked
+        if not watch.asked:
+            self._holes.pop(campaign_id, None)
+            return
+        to_seq = min(there.seq, standing.watermark + self._step)
+        ranges = await progress.holes(
+            self._pool, campaign_id, standing.watermark, to_seq, HOLE_RANGES_MAX
+        )
+        self._holes[campaign_id] = progress.as_text(ranges)
+        log.warning("facts are lost: asking for them again", campaign=campaign_id, n=len(ranges))

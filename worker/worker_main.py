@@ -1,0 +1,69 @@
+"""Runs the worker as a process of its own: persist, and the walker beside it."""
+
+import asyncio
+
+from flashgrab import keys
+from flashgrab.broker import TopicLog
+from flashgrab.clock import SystemClock
+from flashgrab.ledger.migrate import wait_for_schema
+from flashgrab.ledger.pool import Pool
+from flashgrab.ledger.role import Role
+from flashgrab.settings import WorkerSettings
+from flashgrab.store import Store
+from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from worker.confirm import Confirmation
+from worker.dead import DeadLetters
+from worker.live_audit import LiveAudit
+from worker.persist import Persist
+from worker.signals import run_until_signal
+from worker.walker import Walker
+from worker.watermark import Watermark
+
+POOL_SIZE = 6
+"""One connection each for persist and the walker's duties."""
+
+
+async def run(settings: WorkerSettings) -> int:
+    """Until SIGTERM or SIGINT; then the transaction in flight is finished. Returns the status."""
+    configure_logs("worker", settings.log_json)
+    metrics, clock = Metrics(), SystemClock()
+    serve_metrics(settings.metrics_port, metrics.snapshot)
+    pool = Pool(settings.postgres_url, POOL_SIZE)
+    topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
+    async with Store(settings.redis_url) as store:
+        persist = Persist(pool, settings.kafka_bootstrap, clock, metrics)
+        walker = Walker(
+            Role(settings.postgres_url),
+            Watermark(pool, store, topic_log, clock, metrics),
+            Confirmation(pool, store, topic_log, clock),
+            DeadLetters(pool, settings.kafka_bootstrap, clock),
+            LiveAudit(pool, store, clock, metrics),
+            topic_log,
+            persist.wrote,
+        )
+        ready = asyncio.Event()
+
+        async def persist_when_ready() -> None:
+            await wait_for_schema(pool)
+            ready.set()
+            await persist.run()
+
+        async def walk_when_ready() -> None:
+            await ready.wait()
+            await walker.run()
+
+        walking = asyncio.create_task(walk_when_ready(), name="walker")
+        persisting = asyncio.create_task(persist_when_ready(), name="persist")
+
+        def stop() -> None:
+            persist.stop()
+            if not ready.is_set():
+                persisting.cancel()
+
+        try:
+            await run_until_signal(persisting, stop, beside=walking)
+        finally:
+            walking.cancel()
+            await asyncio.gather(walking, return_exceptions=True)
+            await pool.close()
+    return 0
