@@ -160,7 +160,10 @@ async def livez(_request: Request[State]) -> Response:
 async def readyz(request: Request[State]) -> Response:
     """GET /readyz: 503 naming what is missing."""
     centre = request.state["centre"]
-    if absent := await missing(centre.pool, centre.store):
+    absent = await missing(centre.pool, centre.store)
+    if not absent and not centre.migrated:
+        absent = ["schema"]
+    if absent:
         detail = f"missing: {', '.join(absent)}"
         return problem(Code.BACKEND_UNAVAILABLE, detail, missing=absent)
     return _json({"status": "ready"})

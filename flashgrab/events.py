@@ -109,7 +109,10 @@ def encode(fact: Fact) -> bytes:
 
 def decode(value: bytes) -> Fact:
     """The fact of a message value. Raises msgspec.DecodeError on anything else."""
-    return _decoder.decode(value)
+    try:
+        return _decoder.decode(value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def cloud_headers(fact: Fact, source: str) -> list[tuple[str, bytes]]:

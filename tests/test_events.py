@@ -1,5 +1,6 @@
 """events.py: a fact as a line of the outbox, as a Kafka message, and what is neither."""
 
+import contextlib
 import json
 
 import hypothesis.strategies as st
@@ -83,17 +84,15 @@ def test_newer_message_with_more_fields_is_read() -> None:
 
 
 @pytest.mark.parametrize("field", ["event", "seq", "user_id", "at_ms"])
-@pytest.mark.parametrize("wrong", [None, [], 1.5, {"a": 1}, "grab.invented", True])
+@pytest.mark.parametrize("wrong", [None, [], 1.5, {"a": 1}, True])
 def test_message_with_a_wrong_field_is_refused(field: str, wrong: object) -> None:
     """A field of another type is a DecodeError."""
-    if field == "user_id" and isinstance(wrong, str):
-        pytest.skip("any text is a text")
     value = json.dumps({**json.loads(encode(FACT)), field: wrong}).encode()
     with pytest.raises(msgspec.DecodeError):
         decode(value)
 
 
-@given(st.binary() | st.text().map(str.encode) | st.just(b"{}") | st.just(b"\xff\xfe"))
+@given(st.binary() | st.text().map(str.encode) | st.just(b"{}") | st.just(b"[" * 100_000))
 def test_anything_else_is_a_decode_error(value: bytes) -> None:
     """Bytes that are no fact raise DecodeError and nothing else."""
     with pytest.raises(msgspec.DecodeError):
@@ -105,10 +104,8 @@ def test_damaged_message_is_read_or_a_decode_error(at: int, byte: int) -> None:
     """One byte otherwise: still a fact, or DecodeError; never another exception."""
     value = bytearray(encode(FACT))
     value[at % len(value)] = byte
-    try:
+    with contextlib.suppress(msgspec.DecodeError):
         assert isinstance(decode(bytes(value)), Fact)
-    except msgspec.DecodeError:
-        pass
 
 
 def test_cloud_headers() -> None:

@@ -16,7 +16,7 @@ def test_names() -> None:
 
 def test_one_tag_a_campaign() -> None:
     """All keys of a campaign have its tag and no other's, and none is another campaign's."""
-    made = {}
+    made: dict[str, str] = {}
     for campaign_id in ("a", "a-1", "b"):
         names = [keys.campaign(campaign_id), keys.holders(campaign_id)]
         names += [keys.devices(campaign_id), keys.outbox(campaign_id)]

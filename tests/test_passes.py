@@ -1,4 +1,4 @@
-"""passes.py: what was signed is read back; whatever else a token may be is refused, never raised."""
+"""passes.py: what was signed is read back; any other token is refused, and raises nothing."""
 
 import base64
 import string
@@ -15,6 +15,7 @@ KEYS = PassKeys.parse("k1:" + "a" * 32 + ",k2:" + "b" * 40)
 OTHER = PassKeys.parse("k1:" + "c" * 32 + ",k3:" + "a" * 32)
 NOW_MS, EXPIRES_MS = 1_790_000_000_000, 1_790_000_600_000
 TOKEN = issue(KEYS, "spring-618", "user@1", "device.1", EXPIRES_MS)
+LONG = "a" * 32
 B64 = string.ascii_letters + string.digits + "-_"
 
 campaign_ids = st.from_regex(CAMPAIGN_ID, fullmatch=True)
@@ -132,9 +133,11 @@ def test_odd_tokens_are_refused(token: str) -> None:
 
 @pytest.mark.parametrize(
     "campaign,user,device",
-    [("C", "u", ""), ("c", "", ""), ("c", "a,b", ""), ("c", "u", "a,b"), ("c" * 49, "u", "")]
-    + [("c", "u" * 65, ""), ("c", "u\n", ""), ("c\n", "u", ""), ("c", "ü", ""), ("", "u", "")],
-)
+    [
+        ("C", "u", ""), ("c", "", ""), ("c", "a,b", ""), ("c", "u", "a,b"), ("c" * 49, "u", ""),
+        ("c", "u" * 65, ""), ("c", "u\n", ""), ("c\n", "u", ""), ("c", "ü", ""), ("", "u", ""),
+    ],
+)  # fmt: skip
 def test_issue_refuses_odd_ids(campaign: str, user: str, device: str) -> None:
     """No pass is signed for an id that is not of its form."""
     with pytest.raises(ValueError, match="not a"):
@@ -143,14 +146,16 @@ def test_issue_refuses_odd_ids(campaign: str, user: str, device: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "k1", "k1:short", ":" + "a" * 32, "k-1:" + "a" * 32, "é:" + "a" * 32, "K" * 17 + ":" + "a" * 32]
-    + ["k1:" + "a" * 32 + ",", "k1:" + "a" * 32 + ",k1:" + "b" * 32],
+    [
+        "", "k1", "k1:short", f":{LONG}", f"k-1:{LONG}", f"é:{LONG}", f"{'K' * 17}:{LONG}",
+        f"k1:{LONG},", f"k1:{LONG},k1:{LONG}",
+    ],
 )  # fmt: skip
 def test_odd_keys_are_refused_without_saying_them(text: str) -> None:
     """A wrong list of keys is an error that names no key."""
     with pytest.raises(ValueError, match=r"kid|key \d needs") as refusal:
         PassKeys.parse(text)
-    assert "a" * 32 not in str(refusal.value)
+    assert LONG not in str(refusal.value)
 
 
 def test_keys_never_show() -> None:

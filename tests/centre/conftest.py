@@ -38,8 +38,10 @@ async def sides(servers: Servers) -> AsyncIterator[Sides]:
         yield both
 
 
-@pytest.fixture
-async def served(servers: Servers) -> AsyncIterator[Served]:
-    async with serving(servers) as centre:
+@pytest.fixture(scope="module")
+async def served(migrated: Servers, anyio_backend: str) -> AsyncIterator[Served]:
+    """One centre for the tests of a module, which take campaigns of their own."""
+    await emptied(migrated)
+    async with serving(migrated) as centre:
         await ready(centre)
         yield centre

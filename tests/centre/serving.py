@@ -94,6 +94,11 @@ class Served:
         return str(made["id"])
 
 
+def client(base_url: str, **more: Any) -> httpx2.AsyncClient:
+    """A client that spares itself the reading of certificates, 0.1 s a time."""
+    return httpx2.AsyncClient(base_url=base_url, timeout=15, verify=False, **more)
+
+
 def operation() -> str:
     """A fresh operation id."""
     return secrets.token_hex(8)
@@ -156,7 +161,7 @@ async def serving(
             await until(lambda: server.started or task.done())
             base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
             headers = {"authorization": f"Bearer {ADMIN_TOKEN}"}
-            async with httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=15) as http:
+            async with client(base_url, headers=headers) as http:
                 yield Served(http, server.lifespan.state["centre"], base_url)
         finally:
             server.should_exit = True

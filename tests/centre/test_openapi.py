@@ -29,7 +29,7 @@ def test_every_route_is_described_and_nothing_else() -> None:
 
 def test_every_refusal_is_described() -> None:
     """Each code of the closed list stands at a status of some operation, except the general two."""
-    text = json.dumps([item for item in document()["paths"].values()])
+    text = json.dumps(list(document()["paths"].values()))
     missing = {code.name for code in Code if not re.search(rf"\b{code.name}\b", text)}
     assert missing == {"NOT_FOUND", "METHOD_NOT_ALLOWED"}
 

@@ -8,6 +8,10 @@ from typing import Literal
 CHUNK_BYTES = 1 << 16
 
 
+class _Ended(Exception):
+    """A connection is over: both ways end."""
+
+
 class Proxy:
     """Passes bytes on. Armed, it breaks the next reply to an EVALSHA; `reached` counts those.
 
@@ -34,27 +38,27 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
         asked = asyncio.Event()
-        ways = [
-            asyncio.create_task(self._requests(reader, up_writer, asked)),
-            asyncio.create_task(self._replies(up_reader, writer, asked)),
-        ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
+            try:
+                async with asyncio.TaskGroup() as ways:
+                    ways.create_task(self._requests(reader, up_writer, asked))
+                    ways.create_task(self._replies(up_reader, writer, asked))
+            finally:
+                up_writer.transport.abort()
+        except* (_Ended, OSError):
+            pass
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
             writer.transport.abort()
-            up_writer.transport.abort()
             self._tasks.discard(task)
 
     async def stop(self) -> None:
         """End all connections."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event
@@ -64,6 +68,7 @@ class Proxy:
                 asked.set()
             writer.write(data)
             await writer.drain()
+        raise _Ended
 
     async def _replies(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event
@@ -73,11 +78,12 @@ class Proxy:
                 how, self._armed = self._armed, ""
                 self.reached += 1
                 if how == "reset":
-                    return
+                    raise _Ended
                 await asyncio.Event().wait()  # silent from here on, as behind a dead link
             asked.clear()
             writer.write(data)
             await writer.drain()
+        raise _Ended
 
 
 @asynccontextmanager

@@ -104,7 +104,8 @@ class Served:
     async def set(self, campaign_id: str, fields: Mapping[str, Any], round_: int = 0) -> None:
         """Write into the campaign's hash (or a round's), and let the gateway see it."""
         key = keys.round_(campaign_id, round_) if round_ else keys.campaign(campaign_id)
-        await self.store._redis.hset(key, mapping={**fields})
+        mapping: dict[Any, Any] = dict(fields)
+        await self.store._redis.hset(key, mapping=mapping)
         await self.gateway.catalogue.refresh(campaign_id)
 
     def token(self, campaign_id: str, user: str, device: str = "", valid_ms: int = HOUR_MS) -> str:

@@ -28,7 +28,7 @@ async def test_one_coupon_for_64_at_once(served: Served) -> None:
 
 
 async def test_duplicates_of_500_users_give_one_coupon_each(served: Served) -> None:
-    """20 concurrent requests with one key of each of 500 users: one 201, 19 times the same again."""
+    """500 users send 20 requests with one key at once: one 201 each, 19 times the same again."""
     campaign_id = await served.campaign(quota=2 * USERS, per_user=3)
     tokens = [served.token(campaign_id, f"u{n}") for n in range(USERS)]
     requests = [Sent(campaign_id, token, "mine") for token in tokens for _ in range(DUPLICATES)]

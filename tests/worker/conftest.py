@@ -1,0 +1,69 @@
+"""One Valkey, PostgreSQL and broker a session; empty databases and an empty broker for each test."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+import redis
+
+from flashgrab.cli.stack.kafka import Broker
+from flashgrab.cli.stack.postgres import Postgres
+from flashgrab.cli.stack.valkey import Valkey
+from flashgrab.ledger.migrate import migrate
+from tests.services import embedded
+from tests.worker.line import Line
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Valkey]:
+    with embedded.valkey(aof=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    with embedded.postgres() as server:
+        asyncio.run(_template(server.url))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def broker_server() -> Iterator[Broker]:
+    with embedded.broker() as server:
+        yield server
+
+
+async def _template(url: str) -> None:
+    """The database that each test's own one is copied from."""
+    await migrate(url)
+
+
+@pytest.fixture
+async def line(
+    valkey_server: Valkey, postgres_server: Postgres, broker_server: Broker
+) -> AsyncIterator[Line]:
+    """A stack with nothing in it."""
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+    broker_server.kill()
+    embedded.again(broker_server)
+    name = f"t{secrets.token_hex(6)}"
+    url = postgres_server.url.rpartition("/")[0]
+    admin = await asyncpg.connect(f"{url}/postgres")
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE flashgrab")
+        line = Line(valkey_server.url, broker_server.bootstrap, f"{url}/{name}")
+        try:
+            yield line
+        finally:
+            await line.close()
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
