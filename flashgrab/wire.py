@@ -147,14 +147,14 @@ class Wire:
                 await self._connect_and_probe()
             except (OSError, StoreUnavailable, StoreRefused) as error:
                 self._note(str(error) or type(error).__name__)
-            except Exception:
-                log.exception("redis_connection_failed")
+            except Exception as error:  # a callback's: this task is the last that may end by it
+                self._note(repr(error), exc_info=True)
             await asyncio.sleep(RECONNECT_PAUSE_MS / 1000)
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: str, *, exc_info: bool = False) -> None:
         """Log a problem once, not at each of the attempts that it lasts."""
         if problem != self._problem:
-            log.warning("redis_not_connected", error=problem)
+            log.warning("redis_not_connected", error=problem, exc_info=exc_info)
         self._problem = problem
 
     async def _connect_and_probe(self) -> None:
@@ -232,8 +232,9 @@ def _value(reply: Any) -> Any:
     return reply
 
 
-def _run_id(info: bytes) -> str:
-    for line in info.decode().splitlines():
+def _run_id(info: Any) -> str:
+    text = info.decode(errors="replace") if isinstance(info, bytes) else ""
+    for line in text.splitlines():
         if line.startswith("run_id:"):
             return line[7:].strip()
     raise StoreRefused("INFO server names no run_id")

@@ -28,7 +28,7 @@ _READ_UNCOMMITTED = 0
 class Partition(NamedTuple):
     """Where a partition lives."""
 
-    leader: int
+    leader: int  # the broker's id, -1 while there is none
     replicas: int
 
 
@@ -51,29 +51,31 @@ class TopicLog:
         self._client: Any = None
 
     async def partitions(self) -> dict[int, Partition]:
-        """The partitions that have a leader now."""
+        """Every partition of the topic."""
         async with self._calling("partitions") as client:
             return await self._partitions(client)
 
     async def beginning_offsets(self) -> dict[int, int]:
-        """The first offset still there, of each partition."""
+        """The first offset still there, of every partition."""
         async with self._calling("first offsets") as client:
-            return await self._list_offsets(client, await self._partitions(client), _EARLIEST)
+            return await self._list_offsets(client, _EARLIEST)
 
     async def end_offsets(self) -> dict[int, int]:
-        """The offset that the next record will get, of each partition.
+        """The offset that the next record will get, of every partition.
 
         The embedded broker lists the beginning of the last batch, plus one, instead of its end;
-        an empty read from there tells the rest.
+        a read from there tells the rest.
         """
         async with self._calling("end offsets") as client:
-            partitions = await self._partitions(client)
-            ends = await self._list_offsets(client, partitions, _LATEST)
+            ends = await self._list_offsets(client, _LATEST)
             left = dict(ends)
             while left:
+                partitions = await self._partitions(client)
                 for p, answer in (await self._read(client, partitions, left)).items():
                     ends[p] = max(ends[p], answer.highwater)
                     del left[p]
+                if left:
+                    await asyncio.sleep(RETRY_MS / 1000)
             return ends
 
     async def records_at(self, offsets: Mapping[int, int]) -> dict[int, Received | None]:
@@ -129,22 +131,27 @@ class TopicLog:
         return {
             number: Partition(leader, len(replicas))
             for _, number, leader, replicas, *_ in partitions
-            if leader != -1
         }
 
-    async def _list_offsets(
-        self, client: Any, partitions: Mapping[int, Partition], at: int
-    ) -> dict[int, int]:
+    async def _list_offsets(self, client: Any, at: int) -> dict[int, int]:
+        """One offset of every partition; asks again those whose leader is changing."""
         offsets: dict[int, int] = {}
-        for node, numbers in _by_leader(partitions, partitions):
-            asked = [(self._topic, [(number, at) for number in numbers])]
-            answer = await client.send(node, OffsetRequest(-1, _READ_UNCOMMITTED, asked))
-            for _, listed in answer.topics:
-                for number, code, _, offset in listed:
-                    if code:
-                        raise kafka.for_code(code)(f"partition {number}")
-                    offsets[number] = offset
-        return offsets
+        while True:
+            partitions = await self._partitions(client)
+            left = {p: at for p in partitions if p not in offsets}
+            for node, numbers in _by_leader(partitions, left):
+                asked = [(self._topic, [(number, at) for number in numbers])]
+                answer = await client.send(node, OffsetRequest(-1, _READ_UNCOMMITTED, asked))
+                for _, listed in answer.topics:
+                    for number, code, _, offset in listed:
+                        error = kafka.for_code(code)
+                        if error is kafka.NoError:
+                            offsets[number] = offset
+                        elif not error.retriable:
+                            raise error(f"partition {number}")
+            if offsets.keys() >= partitions.keys():
+                return offsets
+            await asyncio.sleep(RETRY_MS / 1000)
 
     async def _read(
         self, client: Any, partitions: Mapping[int, Partition], offsets: Mapping[int, int]
@@ -166,9 +173,11 @@ class TopicLog:
 def _by_leader(
     partitions: Mapping[int, Partition], numbers: Mapping[int, object]
 ) -> Iterator[tuple[int, list[int]]]:
+    """Which leader to ask for which of `numbers`; those without a leader are left out."""
     nodes: defaultdict[int, list[int]] = defaultdict(list)
     for number in numbers:
-        nodes[partitions[number].leader].append(number)
+        if number in partitions and partitions[number].leader != -1:
+            nodes[partitions[number].leader].append(number)
     yield from nodes.items()
 
 

@@ -23,6 +23,8 @@ PUBLISH_S = 0.15
 """From the first campaign to the common opening: so long, and so much more for each campaign."""
 SETTLE_S = 1.5
 """From the last publish to the first request: every gateway process knows the campaigns then."""
+AFTER_OPENING_S = 0.05
+"""So that an estimate of the server's clock that is off does not send the first grabs too early."""
 OPEN_S = 3600.0
 WAIT_S_MAX = 600.0
 """How long a rehearsal waits for the opening of a campaign."""
@@ -147,7 +149,10 @@ def _publish(
 
 
 async def _send(target: Target, sales: Sequence[Sale], run: str, how: How, at_s: float) -> Findings:
-    address = Address.of(target.gateway_url)
+    try:
+        address = Address.of(target.gateway_url)
+    except ValueError as error:
+        fail(f"the gateway's address: {error}")
     pass_of = await _passes(target, address, sales, how)
     crowd = Crowd(address, pass_of, connections=how.connections, pace=how.pace)
     tallies = {sale.campaign_id: Tally(sale) for sale in sales}
@@ -159,7 +164,7 @@ async def _send(target: Target, sales: Sequence[Sale], run: str, how: How, at_s:
         found = tallies.values()
         return sum(t.answered for t in found), sum(t.granted for t in found)
 
-    await asyncio.sleep(max(at_s - time.monotonic(), 0))
+    await asyncio.sleep(max(at_s + AFTER_OPENING_S - time.monotonic(), 0))
     async with progress.shown(_asked(sales), state):
         await crowd.send(asks(sales, run, random.Random(run)), take)
     for tally in tallies.values():

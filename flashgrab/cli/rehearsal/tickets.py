@@ -21,8 +21,11 @@ TIMEOUT_S = 10.0
 
 
 def sign_here(pass_keys: str) -> PassOf:
-    """Passes signed with the gateway's keys, without network."""
-    keys = PassKeys.parse(pass_keys)
+    """Passes signed with the gateway's keys, without network. Exit 2 where they have no form."""
+    try:
+        keys = PassKeys.parse(pass_keys)
+    except ValueError as error:
+        fail(f"FLASHGRAB_PASS_KEYS: {error}")
     expires_ms = int(time.time() * 1000) + VALID_MS
     return lambda campaign_id, user_id: issue(keys, campaign_id, user_id, user_id, expires_ms)
 

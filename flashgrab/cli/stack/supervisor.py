@@ -107,8 +107,10 @@ class Supervisor:
         by_name = {watched.service.name: watched.service for watched in self._watched}
         for name in order:
             service = by_name[name]
-            pid = service.pid
-            if pid is None:
+            if service.pid is None:
+                if service.child is not None:
+                    how = describe_exit(service.child.poll() or 0)
+                    self._say(f"! {name} had ended with {how}; its log is {service.log}")
                 continue
             began = time.perf_counter()
             by_itself = await asyncio.to_thread(service.stop, lambda: self._hurry)
