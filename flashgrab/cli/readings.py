@@ -1,38 +1,40 @@
 """What the parts' /metrics say, and what happened between two readings of them. Pure.
 
-A reading holds the counters and gauges of one address. Counters are compared per address, so
-that a part that comes back and counts from 0 again does not count backwards.
+Counters are compared per address, so that a part that comes back and counts from 0 again never
+counts backwards, and one that was away for a while is spread over the time it was away.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-LATENCY = "flashgrab_grab_seconds_bucket"
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One address at one moment: grabs by outcome, latency buckets (cumulative, by upper bound in
-    seconds), and the gauges that `top` shows."""
+    """One address at one moment (`at_s`, monotonic): grabs by outcome, latency buckets (cumulative,
+    by upper bound in seconds), and gauges by campaign, round and invariant."""
 
-    grabs: Mapping[str, float] = field(default_factory=dict)
-    buckets: Mapping[float, float] = field(default_factory=dict)
-    left: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    outbox: Mapping[str, float] = field(default_factory=dict)
-    lag: Mapping[str, float] = field(default_factory=dict)
-    invariants: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    at_s: float
+    grabs: Counter[str] = field(default_factory=Counter)
+    buckets: Counter[float] = field(default_factory=Counter)
+    left: dict[tuple[str, str], float] = field(default_factory=dict)
+    outbox: dict[str, float] = field(default_factory=dict)
+    lag: dict[str, float] = field(default_factory=dict)
+    invariants: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What `top` shows of an interval. None: no part that answered knows.
+    """What `top` shows of an interval; None where no part that answers knows.
 
-    Grabs are per second, latencies in ms; `p99_open` says that p99 is past the last bucket's
-    bound. `broken` names the invariants that do not hold, as `campaign I5`.
+    `grabs` are per second; `left`, `outbox` (entries) and `lag` (facts not yet in the ledger) are
+    sums over campaigns; `broken` names what the live audit finds wrong, as `spring-618 I5`.
     """
 
     grabs: Mapping[str, float]
@@ -45,25 +47,96 @@ class Line:
     broken: tuple[str, ...]
 
 
-def read(text: str) -> Reading:
-    """The text of one /metrics. Raises ValueError where it is not in Prometheus' format."""
-    grabs: Counter[str] = Counter()
-    buckets: Counter[float] = Counter()
-    reading = Reading(grabs, buckets, {}, {}, {}, {})
+def read(text: str, at_s: float, campaign: str | None = None) -> Reading:
+    """The text of one /metrics, of one campaign or all. ValueError where it is no such text."""
+    reading = Reading(at_s)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            labels, value = sample.labels, sample.value
-            match sample.name:
-                case "flashgrab_grabs_total":
-                    grabs[labels["outcome"]] += value
-                case "flashgrab_grab_seconds_bucket":
-                    buckets[float(labels["le"])] += value
-                case "flashgrab_left":
-                    reading.left[labels["campaign"], labels["round"]] = value  # type: ignore[index]
-                case "flashgrab_outbox_entries":
-                    reading.outbox[labels["campaign"]] = value  # type: ignore[index]
-                case "flashgrab_persist_lag_serials":
-                    reading.lag[labels["campaign"]] = value  # type: ignore[index]
-                case "flashgrab_invariant_ok":
-                    reading.invariants[labels["campaign"], labels["invariant"]] = value  # type: ignore[index]
+            if campaign is None or sample.labels.get("campaign", campaign) == campaign:
+                _take(reading, sample.name, sample.labels, sample.value)
     return reading
+
+
+def _take(reading: Reading, name: str, labels: Mapping[str, str], value: float) -> None:
+    match name:
+        case "flashgrab_grabs_total":
+            reading.grabs[labels["outcome"]] += int(value)
+        case "flashgrab_grab_seconds_bucket":
+            reading.buckets[float(labels["le"])] += int(value)
+        case "flashgrab_left":
+            reading.left[labels["campaign"], labels["round"]] = value
+        case "flashgrab_outbox_entries":
+            reading.outbox[labels["campaign"]] = value
+        case "flashgrab_persist_lag_serials":
+            reading.lag[labels["campaign"]] = value
+        case "flashgrab_invariant_ok":
+            reading.invariants[labels["campaign"], labels["invariant"]] = value
+
+
+def compare(before: Mapping[str, Reading], now: Mapping[str, Reading]) -> Line:
+    """What happened between two sets of readings by address.
+
+    An address that was not read before only shows its gauges.
+    """
+    rates: dict[str, float] = {}
+    observed: Counter[float] = Counter()
+    for url, reading in now.items():
+        earlier = before.get(url)
+        if earlier is None or reading.at_s <= earlier.at_s:
+            continue
+        for outcome, count in grown(earlier.grabs, reading.grabs).items():
+            rates[outcome] = rates.get(outcome, 0.0) + count / (reading.at_s - earlier.at_s)
+        observed.update(grown(earlier.buckets, reading.buckets))
+    invariants = _joined(r.invariants for r in now.values())
+    broken = sorted(f"{campaign} {name}" for (campaign, name), ok in invariants.items() if ok != 1)
+    return Line(
+        rates,
+        quantile_ms(observed, 0.50),
+        quantile_ms(observed, 0.99),
+        _sum(_joined(r.left for r in now.values())),
+        _sum(_joined(r.outbox for r in now.values())),
+        _sum(_joined(r.lag for r in now.values())),
+        not broken if invariants else None,
+        tuple(broken),
+    )
+
+
+def grown(before: Mapping[K, int], now: Mapping[K, int]) -> dict[K, int]:
+    """By how much counters grew; all of it where one fell, which means that they began anew."""
+    if any(now.get(key, 0) < count for key, count in before.items()):
+        before = {}
+    return {key: count - before.get(key, 0) for key, count in now.items()}
+
+
+def quantile_ms(buckets: Mapping[float, int], share: float) -> float | None:
+    """A quantile of cumulative buckets, in ms, linear inside its bucket as Prometheus does it.
+
+    None without an observation; past the last finite bound, that bound.
+    """
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return None
+    wanted = share * buckets[bounds[-1]]
+    for lower, upper in pairwise([0.0, *bounds]):
+        below = buckets[lower] if lower else 0
+        if buckets[upper] >= wanted:
+            if upper == float("inf"):
+                return lower * 1000
+            inside = buckets[upper] - below
+            part = (wanted - below) / inside if inside else 0.0
+            return (lower + (upper - lower) * part) * 1000
+    return None
+
+
+def _joined(gauges: Iterable[Mapping[K, float]]) -> dict[K, float]:
+    """Gauges of several addresses; what two of them report (each gateway its `left`) counts once,
+    the lower value: for a stock it is the newer, for an invariant the worse."""
+    joined: dict[K, float] = {}
+    for some in gauges:
+        for key, value in some.items():
+            joined[key] = min(value, joined.get(key, value))
+    return joined
+
+
+def _sum(gauges: Mapping[object, float]) -> int | None:
+    return int(sum(gauges.values())) if gauges else None
