@@ -118,6 +118,9 @@ class WorkerSettings(PartSettings):
 
     metrics_port: int = Field(9102, ge=0, le=65535, description="loopback port of /metrics")
     kafka_bootstrap: str = Field(description="host:port,… of Kafka")
+    kafka_session_timeout_ms: int = Field(
+        6000, ge=1000, le=300_000, description="silence after which Kafka gives a worker up, ms"
+    )
     postgres_url: str = Field(description="the ledger", repr=False)
 
 

@@ -10,6 +10,7 @@ from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.events import OutboxEntry, TornEntry
 from flashgrab.model import Round
 from flashgrab.store import Books, CampaignState, GatewayReport, OutboxStanding, RoundState, Store
+from tests.gateway.serving import until
 from tests.lua.seeds import ID, OUTBOX, entry
 from tests.lua.server import Client, Valkey, valkey
 
@@ -189,15 +190,14 @@ async def test_gateways(store: Store, redis: Client) -> None:
 async def test_registry_and_push(store: Store, server: Valkey, redis: Client) -> None:
     """A registered campaign is in the registry, and whoever listens is told of it."""
     heard = store.changes()
-    first = asyncio.create_task(anext(heard))
-    while not redis.call("PUBSUB", "NUMSUB", keys.CHANGES)[1]:
-        await asyncio.sleep(0.002)
+    first = asyncio.ensure_future(anext(heard))
+    await until("subscribed", lambda: redis.call("PUBSUB", "NUMSUB", keys.CHANGES)[1])
     await store.register(ID)
     assert await asyncio.wait_for(first, 5) == ID
     assert await store.registry() == {ID}
     await store.announce("other")
     assert await asyncio.wait_for(anext(heard), 5) == "other"
-    second = asyncio.create_task(anext(heard))
+    second = asyncio.ensure_future(anext(heard))
     redis.call("CLIENT", "KILL", "TYPE", "pubsub")
     with pytest.raises(StoreUnavailable):
         await asyncio.wait_for(second, 5)

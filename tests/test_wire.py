@@ -14,6 +14,7 @@ from flashgrab import wire as wire_module
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.scripts import Script
 from flashgrab.wire import Wire
+from tests.gateway.serving import until
 from tests.lua.server import Client, Valkey, valkey
 
 ECHO = Script("echo", keys=("key",), args=("value",))
@@ -54,14 +55,6 @@ async def wired(url: str, seen: Seen | None = None) -> AsyncIterator[Wire]:
         await wire.stop()
 
 
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition that only another task or process can make true."""
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.002)
-
-
 async def connected(wire: Wire) -> None:
     await asyncio.wait_for(wire.connected.wait(), 5)
 
@@ -82,7 +75,7 @@ async def test_call_and_reply(server: Valkey) -> None:
         client = Client(server.path)
         assert f"run_id:{wire.run_id}" in client.call("INFO", "server")
         assert seen.run_ids == [wire.run_id]
-        await until(lambda: seen.clock, "no clock")
+        await until("no clock", lambda: seen.clock)
         assert abs(seen.clock[0] - client.now_ms()) < 5000
         client.close()
 
@@ -193,7 +186,7 @@ async def test_restarted_server_is_another_run() -> None:
             await connected(wire)
             first = wire.run_id
             own.kill()
-            await until(lambda: not wire.connected.is_set(), "the loss was not noticed")
+            await until("the loss was not noticed", lambda: not wire.connected.is_set())
             assert wire.run_id == ""
             with pytest.raises(StoreUnavailable):
                 await echo(wire, "1")
@@ -216,7 +209,7 @@ async def test_connection_killed_under_load(server: Valkey) -> None:
             replies = await asyncio.gather(*tasks, return_exceptions=True)
             for n, reply in enumerate(replies):
                 assert reply == [b"k", str(n).encode()] or isinstance(reply, StoreUnavailable)
-            await until(lambda: not wire.connected.is_set() or wire.run_id, "no connection")
+            await until("no connection", lambda: not wire.connected.is_set() or wire.run_id)
     client.close()
 
 
@@ -358,7 +351,7 @@ async def test_bytes_that_are_no_call_s_reply(extra: bytes) -> None:
     ):
         await connected(wire)
         assert await echo(wire, "1") == b"1"
-        await until(lambda: there.connections == 2, "the connection was kept")
+        await until("the connection was kept", lambda: there.connections == 2)
         odd = False
         await connected(wire)
         assert await echo(wire, "2") == b"2"
@@ -431,7 +424,7 @@ async def test_silent_server_is_noticed_by_the_probe(monkeypatch: pytest.MonkeyP
         return b"" if command[0] == b"TIME" and probes == 3 else INTRODUCTION[command[0]]
 
     async with peer(falls_silent) as there, wired(there.url) as wire:
-        await until(lambda: there.connections == 2, "the silence was not noticed")
+        await until("the silence was not noticed", lambda: there.connections == 2)
         await connected(wire)
 
 
@@ -448,7 +441,7 @@ async def test_error_instead_of_the_time(monkeypatch: pytest.MonkeyPatch) -> Non
         return INTRODUCTION[command[0]]
 
     async with peer(busy) as there, wired(there.url, seen):
-        await until(lambda: seen.clock, "the keeper ended with the error")
+        await until("the keeper ended with the error", lambda: seen.clock)
         assert (errors, there.connections, seen.clock[0]) == (3, 1, 7500)
 
 
@@ -465,7 +458,7 @@ async def test_peer_that_is_no_redis(introduction: bytes) -> None:
         return introduction if odd and command[0] == b"INFO" else INTRODUCTION[command[0]]
 
     async with peer(answer) as there, wired(there.url, seen) as wire:
-        await until(lambda: there.connections >= 3, "it gave up")
+        await until("it gave up", lambda: there.connections >= 3)
         assert seen.run_ids == []
         odd = False
         await connected(wire)
@@ -484,7 +477,7 @@ async def test_connection_lost_behind_the_last_word_of_the_introduction() -> Non
         return INTRODUCTION.get(command[0]) or bulk(command[-1])
 
     async with peer(closes) as there, wired(there.url) as wire:
-        await until(lambda: connections >= 4, "it gave up")
+        await until("it gave up", lambda: connections >= 4)
         await connected(wire)
         assert wire.run_id == "peer"
         assert await echo(wire, "1") == b"1"
@@ -502,7 +495,7 @@ async def test_owner_whose_callback_fails(server: Valkey) -> None:
 
     wire = Wire(server.url, (ECHO,), fails_once, lambda _: None)
     wire.start()
-    await until(lambda: len(calls) == 2, "the keeper ended")
+    await until("the keeper ended", lambda: len(calls) == 2)
     await connected(wire)
     assert await echo(wire, "1") == [b"k", b"1"]
     await wire.stop()

@@ -3,7 +3,7 @@
 The ledger's rows are folded in steps up to the watermark W; above it the outbox has every fact.
 """
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flashgrab.ledger.books import CampaignBook, Snapshot
@@ -25,6 +25,8 @@ from worker.fold import (
 STEP = 50_000
 """Facts of one step over the ledger's rows."""
 PAGE = 1000
+ROWS_ABOVE_MAX = 5000
+"""Rows above the watermark that one reading compares with the outbox, lowest seqs first."""
 
 
 class Moved(Exception):
@@ -91,23 +93,29 @@ class Reading:
         return self.books.seq
 
 
-async def read_redis(store: Store, book: CampaignBook, waiting_max: int) -> Reading | None:
-    """Counters and outbox; None where the campaign's key is missing. Raises Moved, TooMany."""
-    campaign_id, watermark = book.campaign_id, book.watermark
-    books = await store.books(campaign_id, len(book.rounds), watermark, PAGE)
+async def read_redis(
+    store: Store, book: CampaignBook, outbox: Outbox, new_max: int
+) -> Reading | None:
+    """Counters, and the outbox carried on to them; None where the campaign's key is missing.
+
+    Raises Moved, and TooMany where more than `new_max` facts are new.
+    """
+    campaign_id = book.campaign_id
+    outbox.pass_over(book.watermark)
+    books = await store.books(campaign_id, len(book.rounds), outbox.last_seq, PAGE)
     if books is None:
         return None
-    if books.seq - watermark > waiting_max:
-        raise TooMany
-    outbox = Outbox(watermark)
-    outbox.take(books.entries)
+    if books.epoch != book.epoch or books.seq - outbox.last_seq > new_max:
+        raise Moved if books.epoch != book.epoch else TooMany
     page = books.entries
+    outbox.take(page, books.seq)
     while page and page[-1].last_seq < books.seq:
         page = tuple(await store.outbox(campaign_id, page[-1].last_seq + 1, entries_max=PAGE))
-        outbox.take(page)
-    if gaps := outbox.gaps(books.seq):
+        outbox.take(page, books.seq)
+    outbox.end(books.seq)
+    if outbox.gaps:
         now = (await store.standings([campaign_id])).get(campaign_id)
-        if now is None or now.watermark >= gaps[0][0] or now.epoch != books.epoch:
+        if now is None or now.watermark >= outbox.gaps[0][0] or now.epoch != books.epoch:
             raise Moved
     counters = {number: Counters(*row) for number, row in enumerate(books.rounds, 1)}
     return Reading(books, outbox, counters)
@@ -122,20 +130,23 @@ async def compare(
     if seq < watermark:
         detail = f"Redis has given {seq} seqs, the ledger holds {watermark}"
         findings.append(Finding.of(Damage.EXTRA_ROW, "seqs above Redis' own", detail))
-    for first, last in reading.outbox.gaps(seq):
+    for first, last in reading.outbox.gaps:
         findings.append(Finding.of(Damage.GAP, f"seqs {first}-{last}"))
-    above = await snapshot.rows_above(campaign_id, watermark, max(1, seq - watermark) + PAGE)
+    above = await snapshot.rows_above(campaign_id, watermark, ROWS_ABOVE_MAX)
     findings += check_rows_above(above, reading.outbox, seq, reading.books.serial)
+    beyond = await snapshot.rows_above(campaign_id, max(seq, watermark), FINDINGS_MAX)
+    findings += check_rows_above(beyond, reading.outbox, seq, reading.books.serial)
     for row in await snapshot.serials_above(campaign_id, reading.books.serial, FINDINGS_MAX):
         detail = f"Redis has given serials to {reading.books.serial}"
         findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
-    findings += _check_own_counts(book, account, Counter(row.round for row in above))
+    counts_above = await snapshot.counts_above(campaign_id, watermark)
+    findings += _check_own_counts(book, account, counts_above)
     if book.dead:
         findings.append(Finding.of(Damage.DEAD_LETTER, f"{book.dead} in the dead table"))
     findings += await _check_limits(snapshot, book, reading)
     findings += check_counters(reading.counters)
     quotas = {number: row.quota for number, row in book.rounds.items()}
-    sums = total(account.sums, reading.outbox.sums(seq))
+    sums = total(account.sums, reading.outbox.sums)
     findings += check_quotas(sums, quotas)
     if book.applied:
         findings += check_quotas_agree(quotas, reading.counters)
@@ -145,11 +156,13 @@ async def compare(
     return list({f.key: f for f in findings}.values())
 
 
-def _check_own_counts(book: CampaignBook, account: Account, above: Counter[int]) -> list[Finding]:
+def _check_own_counts(
+    book: CampaignBook, account: Account, above: Mapping[int, int]
+) -> list[Finding]:
     """The counts that persist keeps in `rounds` against the rows."""
     findings = []
     for number, row in sorted(book.rounds.items()):
-        rows = account.sums.get(number, Sum()).granted + above[number]
+        rows = account.sums.get(number, Sum()).granted + above.get(number, 0)
         if rows != row.granted:
             detail = f"counted {row.granted}, rows {rows}"
             findings.append(Finding.of(Damage.ROWS_MISCOUNTED, f"round {number}", detail))
@@ -157,30 +170,29 @@ def _check_own_counts(book: CampaignBook, account: Account, above: Counter[int])
 
 
 async def _check_limits(snapshot: Snapshot, book: CampaignBook, reading: Reading) -> list[Finding]:
-    """I2 and I3 for the users and devices of facts that wait in the outbox."""
-    campaign_id, upto, findings = book.campaign_id, book.watermark, []
-    waiting = reading.outbox.held(reading.seq, "user_id")
-    held = await snapshot.held_by_users(campaign_id, upto, list(waiting)) if waiting else {}
-    for user_id, count in waiting.items():
-        if count + held.get(user_id, 0) > book.per_user:
-            detail = f"holds {count + held.get(user_id, 0)}, may hold {book.per_user}"
+    """I2 and I3 for the users and devices of facts that are new in the outbox."""
+    outbox, findings = reading.outbox, []
+    if not outbox.fresh:
+        return []
+    where = (book.campaign_id, book.watermark)
+    users = sorted({fact.user_id for fact in outbox.fresh})
+    held = await snapshot.held_by_users(*where, users)
+    for user_id in users:
+        count = held.get(user_id, 0) + outbox.users[user_id]
+        if count > book.per_user:
+            detail = f"holds {count}, may hold {book.per_user}"
             findings.append(Finding.of(Damage.USER_LIMIT, f"user {user_id}", detail))
-    if book.per_device:
-        by_device = reading.outbox.held(reading.seq, "device_id")
-        on = await snapshot.held_by_devices(campaign_id, upto, list(by_device)) if by_device else {}
-        for device, count in by_device.items():
-            if count + on.get(device, 0) > book.per_device:
-                detail = f"holds {count + on.get(device, 0)}, may hold {book.per_device}"
+    devices = sorted({fact.device_id for fact in outbox.fresh if fact.device_id})
+    if book.per_device and devices:
+        on = await snapshot.held_by_devices(*where, devices)
+        for device in devices:
+            count = on.get(device, 0) + outbox.devices[device]
+            if count > book.per_device:
+                detail = f"holds {count}, may hold {book.per_device}"
                 findings.append(Finding.of(Damage.DEVICE_LIMIT, f"device {device}", detail))
-    requests = Counter(
-        (fact.user_id, fact.request_id)
-        for fact in reading.outbox.facts.values()
-        if fact.seq <= reading.seq and fact.kind == "g"
-    )
-    twice = {pair for pair, count in requests.items() if count > 1}
-    if requests:
-        users, ids = zip(*requests, strict=True)
-        twice |= set(await snapshot.requested(campaign_id, upto, users, ids))
+    pairs = {(fact.user_id, fact.request_id) for fact in outbox.fresh if fact.kind == "g"}
+    twice = {pair for pair in pairs if outbox.requests[pair] > 1}
+    twice |= set(await snapshot.requested(*where, *zip(*pairs, strict=True))) if pairs else set()
     for user_id, _ in sorted(twice)[:FINDINGS_MAX]:
         findings.append(Finding.of(Damage.DOUBLE_REQUEST, f"user {user_id}", "above the watermark"))
     return findings

@@ -14,6 +14,7 @@ from flashgrab.ledger.pool import Pool
 from flashgrab.store import Store
 from worker.account import Account, Moved, TooMany, compare, read_redis
 from worker.damage import Damage, Finding, Invariant, in_both, verdict
+from worker.fold import Outbox
 from worker.holders import HolderWalk
 
 WAITING_MAX = 2_000_000
@@ -149,7 +150,7 @@ class Audit:
                 unknown = Finding.of(Damage.UNKNOWN_CAMPAIGN, campaign_id)
                 return CampaignReport(campaign_id, findings=[unknown])
             quota = sum(r.quota for r in book.rounds.values())
-            reading = await read_redis(self._store, book, WAITING_MAX)
+            reading = await read_redis(self._store, book, Outbox(book.watermark), WAITING_MAX)
             account = Account(campaign_id, book.epoch)
             while account.audited < book.watermark:
                 await account.fold(moment, book)
@@ -163,7 +164,7 @@ class Audit:
                 )
             findings = await compare(moment, book, account, reading)
             walked = await HolderWalk(self._store, moment, book, account, reading).walk()
-            waiting = reading.outbox.sums(reading.seq).values()
+            waiting = reading.outbox.sums.values()
             return CampaignReport(
                 campaign_id,
                 quota,

@@ -4,10 +4,11 @@ Written without the scripts' and the worker's code on purpose: what both got wro
 would look right to neither.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flashgrab.events import Entry, OutboxEntry
 from flashgrab.ledger.books import CouponRow as Row
@@ -66,62 +67,83 @@ class Held(NamedTuple):
 
 @dataclass
 class Outbox:
-    """The facts above the watermark, folded."""
+    """The facts above the watermark, folded; it can be carried on from reading to reading."""
 
     watermark: int
+    last_seq: int = 0
     facts: dict[int, Waiting] = field(default_factory=dict)
+    fresh: list[Waiting] = field(default_factory=list)
+    sums: Sums = field(default_factory=dict)
+    users: Counter[str] = field(default_factory=Counter)
+    devices: Counter[str] = field(default_factory=Counter)
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     torn: list[Finding] = field(default_factory=list)
 
-    def take(self, entries: Iterable[Entry]) -> None:
-        """Fold entries; facts at or below the watermark are the ledger's already."""
+    def __post_init__(self) -> None:
+        self.last_seq = self.watermark
+
+    def pass_over(self, watermark: int) -> None:
+        """The ledger has the facts up to `watermark` now: they are its rows'."""
+        self.watermark = watermark
+        self.last_seq = max(watermark, self.last_seq)
+        self.fresh = []
+        for seq in list(itertools.takewhile(lambda seq: seq <= watermark, self.facts)):
+            self._count(self.facts.pop(seq), -1)
+
+    def take(self, entries: Iterable[Entry], seq: int) -> None:
+        """Fold entries in their order, as far as `seq`."""
         for entry in entries:
-            if not isinstance(entry, OutboxEntry):
-                self._tear(entry.last_seq, entry.why)
+            if entry.last_seq <= self.last_seq or entry.last_seq > seq:
                 continue
             try:
                 found = _unfold(entry)
             except ValueError as error:
-                self._tear(entry.last_seq, str(error))
+                subject = f"entry {entry.last_seq}"
+                self.torn.append(Finding.of(Damage.TORN_ENTRY, subject, str(error)[:200]))
                 continue
             for fact in found:
-                if fact.seq > self.watermark:
-                    self.facts[fact.seq] = fact
+                self._take(fact)
 
-    def _tear(self, last_seq: int, why: str) -> None:
-        if last_seq > self.watermark:
-            self.torn.append(Finding.of(Damage.TORN_ENTRY, f"entry {last_seq}", why[:200]))
+    def end(self, seq: int) -> None:
+        """All entries are taken: what lacks up to `seq` is a gap."""
+        if seq > self.last_seq:
+            self.gaps.append((self.last_seq + 1, seq))
+            self.last_seq = seq
 
-    def gaps(self, seq: int) -> list[tuple[int, int]]:
-        """Ranges between watermark and `seq` (inclusive) that the outbox does not hold."""
-        ranges: list[tuple[int, int]] = []
-        before = self.watermark
-        for here in (*sorted(s for s in self.facts if s <= seq), seq + 1):
-            if here > before + 1:
-                ranges.append((before + 1, here - 1))
-            before = here
-        return ranges
+    def _take(self, fact: Waiting) -> None:
+        if fact.seq <= self.last_seq:
+            return
+        if fact.seq > self.last_seq + 1:
+            self.gaps.append((self.last_seq + 1, fact.seq - 1))
+        self.last_seq = fact.seq
+        self.facts[fact.seq] = fact
+        self.fresh.append(fact)
+        self._count(fact, 1)
 
-    def sums(self, seq: int) -> Sums:
-        """Grants and returns by round, up to `seq`."""
-        sums: Sums = {}
-        for fact in self.facts.values():
-            if fact.seq <= seq:
-                granted = fact.kind == "g"
-                one = sums.get(fact.round, Sum())
-                sums[fact.round] = one.plus(int(granted), int(not granted))
-        return sums
-
-    def held(self, seq: int, by: str) -> Counter[str]:
-        """Grants minus returns of each user or device (`by`: user_id or device_id)."""
-        held: Counter[str] = Counter()
-        for fact in self.facts.values():
-            if fact.seq <= seq and (name := getattr(fact, by)):
-                held[name] += 1 if fact.kind == "g" else -1
-        return held
+    def _count(self, fact: Waiting, times: int) -> None:
+        granted = fact.kind == "g"
+        held = times if granted else -times
+        one = self.sums.get(fact.round, Sum())
+        self.sums[fact.round] = one.plus(times if granted else 0, 0 if granted else times)
+        _add(self.users, fact.user_id, held)
+        if fact.device_id:
+            _add(self.devices, fact.device_id, held)
+        if granted:
+            _add(self.requests, (fact.user_id, fact.request_id), times)
 
 
-def _unfold(entry: OutboxEntry) -> list[Waiting]:
+def _add(counts: Counter[Any], name: Any, amount: int) -> None:
+    """Count without keeping zeros, so that a long sale does not grow the books."""
+    counts[name] += amount
+    if not counts[name]:
+        del counts[name]
+
+
+def _unfold(entry: Entry) -> list[Waiting]:
     """The facts of an entry. Raises ValueError where it does not have the form of grab.lua."""
+    if not isinstance(entry, OutboxEntry):
+        raise ValueError(entry.why)  # noqa: TRY004 (torn is torn, whoever noticed)
     lines = entry.lines.split(";")
     if entry.first_seq + len(lines) - 1 != entry.last_seq:
         raise ValueError(f"{len(lines)} facts for seqs {entry.first_seq}-{entry.last_seq}")

@@ -55,11 +55,7 @@ class HolderWalk:
 
     async def _facts_to_holders(self) -> None:
         """A fact that waits in the outbox must be in its user's entry, too."""
-        facts = [
-            fact
-            for fact in self._reading.outbox.facts.values()
-            if fact.kind == "g" and fact.seq <= self._reading.seq
-        ]
+        facts = [fact for fact in self._reading.outbox.facts.values() if fact.kind == "g"]
         for at in range(0, len(facts), ROWS):
             page = facts[at : at + ROWS]
             users = [fact.user_id for fact in page]

@@ -16,9 +16,12 @@ from flashgrab.store import OutboxStanding, Store
 from flashgrab.telemetry import Metrics
 from worker.account import Account, Moved, TooMany, compare, read_redis
 from worker.damage import INVARIANTS, Damage, Finding, verdict
+from worker.fold import Outbox
 
-WAITING_MAX = 200_000
-"""Facts above the watermark past which a round of the audit is left out."""
+NEW_MAX = 200_000
+"""New facts past which a round of the audit is left out."""
+WHOLE_MAX = 5000
+"""Waiting facts up to which the whole outbox is read each time; past it only what is new."""
 STEPS_MAX = 4
 TRIES = 5
 IDLE_MS = 10_000
@@ -41,6 +44,7 @@ class LiveAudit:
         self._metrics = metrics
         self._idle_ms = idle_ms
         self._accounts: dict[str, Account] = {}
+        self._outboxes: dict[str, Outbox] = {}
         self._looked: dict[str, tuple[OutboxStanding | None, int]] = {}  # and when, if green
         self._suspects: dict[str, set[tuple[str, str]]] = {}
         self._red: dict[str, set[str]] = {}
@@ -54,7 +58,7 @@ class LiveAudit:
             if not self._is_idle(campaign_id, standings.get(campaign_id)):
                 await self._audit(campaign_id, standings, stray)
         for gone in self._accounts.keys() - set(campaigns):
-            del self._accounts[gone]
+            self._forget(gone)
             for invariant in INVARIANTS:
                 self._metrics.drop("flashgrab_invariant_ok", (gone, invariant))
 
@@ -79,7 +83,7 @@ class LiveAudit:
             findings.append(Finding.of(Damage.DEAD_LETTER, f"{stray} of no campaign"))
         findings = self._without_races(campaign_id, findings)
         if findings:
-            self._accounts.pop(campaign_id, None)
+            self._forget(campaign_id)
             self._looked.pop(campaign_id, None)
         else:
             self._looked[campaign_id] = (standings.get(campaign_id), self._clock.monotonic_ms())
@@ -91,8 +95,9 @@ class LiveAudit:
             try:
                 return await self._look(campaign_id)
             except Moved:
-                continue
+                self._outboxes.pop(campaign_id, None)
             except TooMany:
+                self._outboxes.pop(campaign_id, None)
                 return None
         return None
 
@@ -101,7 +106,10 @@ class LiveAudit:
             book = await moment.head(campaign_id)
             if book is None:
                 return None
-            reading = await read_redis(self._store, book, WAITING_MAX)
+            outbox = self._outboxes.get(campaign_id)
+            if outbox is None or outbox.last_seq - book.watermark <= WHOLE_MAX:
+                outbox = self._outboxes[campaign_id] = Outbox(book.watermark)
+            reading = await read_redis(self._store, book, outbox, NEW_MAX)
             if reading is None:
                 return [Finding.of(Damage.KEY_MISSING, "stock")]
             account = self._accounts.get(campaign_id)
@@ -113,6 +121,11 @@ class LiveAudit:
             if account.audited < book.watermark:
                 return account.findings or None
             return await compare(moment, book, account, reading)
+
+    def _forget(self, campaign_id: str) -> None:
+        """Count this campaign anew from its first fact."""
+        self._accounts.pop(campaign_id, None)
+        self._outboxes.pop(campaign_id, None)
 
     def _without_races(self, campaign_id: str, findings: list[Finding]) -> list[Finding]:
         """Quotas are changed in the ledger first: a difference counts in its second reading."""

@@ -31,7 +31,13 @@ async def run(settings: WorkerSettings) -> int:
     pool = Pool(settings.postgres_url, POOL_SIZE)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
     async with Store(settings.redis_url) as store:
-        persist = Persist(pool, settings.kafka_bootstrap, clock, metrics)
+        persist = Persist(
+            pool,
+            settings.kafka_bootstrap,
+            clock,
+            metrics,
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+        )
         walker = Walker(
             Role(settings.postgres_url),
             Watermark(pool, store, topic_log, clock, metrics),

@@ -35,7 +35,7 @@ class Partition(NamedTuple):
 class _Answer(NamedTuple):
     error: Any  # a class of aiokafka.errors
     highwater: int
-    records: list[Received]
+    data: bytes  # decoded only where records are wanted: a whole batch is up to 900 kB
 
 
 class TopicLog:
@@ -166,7 +166,7 @@ class TopicLog:
             for _, read in answer.topics:
                 for number, code, highwater, *_, data in read:
                     error = kafka.for_code(code)
-                    answers[number] = _Answer(error, highwater, list(_decoded(data)))
+                    answers[number] = _Answer(error, highwater, data)
         return answers
 
 
@@ -198,7 +198,7 @@ def _record_at(answer: _Answer, offset: int, *, patient: bool) -> tuple[bool, Re
         return True, None
     if answer.error is not kafka.NoError:
         return False, None
-    for record in answer.records:
+    for record in _decoded(answer.data):
         if record.offset >= offset:
             return True, record if record.offset == offset else None
     return answer.highwater <= offset and not patient, None

@@ -5,7 +5,7 @@ counts backwards, and one that was away for a while is spread over the time it w
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
@@ -93,9 +93,9 @@ def compare(before: Mapping[str, Reading], now: Mapping[str, Reading]) -> Line:
         rates,
         quantile_ms(observed, 0.50),
         quantile_ms(observed, 0.99),
-        _sum(_joined(r.left for r in now.values())),
-        _sum(_joined(r.outbox for r in now.values())),
-        _sum(_joined(r.lag for r in now.values())),
+        _sum(_joined(r.left for r in now.values()).values()),
+        _sum(_joined(r.outbox for r in now.values()).values()),
+        _sum(_joined(r.lag for r in now.values()).values()),
         not broken if invariants else None,
         tuple(broken),
     )
@@ -138,5 +138,5 @@ def _joined(gauges: Iterable[Mapping[K, float]]) -> dict[K, float]:
     return joined
 
 
-def _sum(gauges: Mapping[object, float]) -> int | None:
-    return int(sum(gauges.values())) if gauges else None
+def _sum(values: Collection[float]) -> int | None:
+    return int(sum(values)) if values else None

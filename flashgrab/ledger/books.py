@@ -257,6 +257,16 @@ class Snapshot:
         rows = await self._connection.fetch(_ROWS_ABOVE, campaign_id, after, most)
         return [CouponRow(*row) for row in rows]
 
+    async def counts_above(self, campaign_id: str, after: int) -> dict[int, int]:
+        """Rows with a seq above `after`, by round."""
+        rows = await self._connection.fetch(
+            "SELECT round, count(*) AS rows FROM coupons WHERE campaign_id = $1 AND seq > $2"
+            " GROUP BY round",
+            campaign_id,
+            after,
+        )
+        return {row["round"]: row["rows"] for row in rows}
+
     async def serials_above(self, campaign_id: str, serial: int, most: int) -> list[CouponRow]:
         """Rows with a serial above `serial`, in order of serials, at most `most`."""
         rows = await self._connection.fetch(_SERIALS_ABOVE, campaign_id, serial, most)

@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+import httpx2
 
 from flashgrab.cli.stack.ports import free_port
 from tests.centre.serving import ADMIN_TOKEN, Servers
@@ -48,10 +48,12 @@ def centre_process(servers: Servers) -> Iterator[tuple[subprocess.Popen[str], st
 
 def _wait_ready(process: subprocess.Popen[str], url: str) -> None:
     until = time.monotonic() + READY_S_MAX
-    while process.poll() is None and time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
+    with httpx2.Client(base_url=url, verify=False) as http:
+        while process.poll() is None and time.monotonic() < until:
+            try:
+                if http.get("/readyz").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
             time.sleep(0.02)
     raise AssertionError(f"the centre is not ready, exit status {process.poll()}")

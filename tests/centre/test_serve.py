@@ -4,8 +4,8 @@ import re
 import signal
 import socket
 import subprocess
-import urllib.request
 
+import httpx2
 import pytest
 
 from tests.centre.process import COMMAND, centre_process, environment
@@ -32,13 +32,12 @@ def test_a_signal_ends_it_with_0(migrated: Servers, number: signal.Signals) -> N
 def test_metrics_have_a_listener_of_their_own(migrated: Servers) -> None:
     """/metrics is on the port that the log names, and not on the public one."""
     with centre_process(migrated) as (process, url):
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"{url}/metrics", timeout=5)
+        assert httpx2.get(f"{url}/metrics").status_code == 404
         assert process.stderr is not None
-        port = re.search(r'"?metrics_port"?[:=]\s*(\d+)', process.stderr.readline())
+        port = re.search(r'"metrics_port": (\d+)', process.stderr.readline())
         assert port is not None
-        with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/metrics", timeout=5) as answer:
-            assert b"flashgrab_grabs_total" in answer.read()
+        answer = httpx2.get(f"http://127.0.0.1:{port[1]}/metrics")
+        assert "flashgrab_grabs_total" in answer.text
 
 
 def test_a_port_in_use_is_said_in_one_line(migrated: Servers) -> None:

@@ -1,6 +1,7 @@
 """How times look to an operator."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,11 +9,12 @@ from flashgrab.cli.tables import local_and_utc
 
 
 @pytest.fixture(params=["Asia/Shanghai", "UTC", "America/Los_Angeles"])
-def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
-    request.addfinalizer(time.tzset)
-    return str(request.param)
+    yield str(request.param)
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_times_are_local_and_utc(zone: str) -> None:

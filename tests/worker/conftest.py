@@ -1,4 +1,4 @@
-"""One Valkey, PostgreSQL and broker a session; empty databases and an empty broker for each test."""
+"""One Valkey, PostgreSQL and broker a session; all of them empty for each test."""
 
 import asyncio
 import secrets

@@ -5,9 +5,8 @@ worker and walker as objects that a test starts, stops and breaks where it wants
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -312,7 +311,7 @@ class Line:
         await producer.start()
         try:
             now_ms = self.clock.now_ms()
-            await producer.publish([Record(key, value, (), now_ms) for key, value in messages])
+            await producer.publish([Record(key, value, [], now_ms) for key, value in messages])
         finally:
             await producer.stop()
 
