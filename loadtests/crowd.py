@@ -33,6 +33,8 @@ class Crowd:
     def deal(self) -> list[str]:
         """The buyers of the next user; nothing for users past the last."""
         index, self._dealt = self._dealt, self._dealt + 1
+        if index >= self.users:
+            return []
         return [f"{self.prefix}{n}" for n in range(index, self.buyers, self.users)]
 
     def sent(self, status: int, code: str, now_s: float) -> None:

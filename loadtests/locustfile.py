@@ -5,7 +5,8 @@
 
 `make load` does that against a fresh stack and judges the result. One process, no `--processes`:
 the crowd's books are in its memory. Each of Locust's users serves its share of the buyers one
-after the other; the run ends when all are served, or at --run-time.
+after the other; the run ends when all are served, or at --run-time. `time.sleep` lets the others
+go on: Locust replaces it by gevent's.
 """
 
 import json
@@ -15,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import gevent
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -34,7 +34,7 @@ WAIT_S_MAX = 300.0
 _crowds: dict[Environment, Crowd] = {}
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator] # Locust has no types there
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Our own arguments beside Locust's."""
     parser.add_argument("--campaign", default="demo-1", help="campaign to grab in")
@@ -42,7 +42,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     parser.add_argument("--report", default="", help="file for what the buyers were told (JSON)")
 
 
-@events.test_start.add_listener
+@events.test_start.add_listener  # type: ignore[untyped-decorator] # Locust has no types there
 def begin(environment: Environment, **_: Any) -> None:
     """A new crowd with user ids of its own."""
     options = environment.parsed_options
@@ -52,7 +52,7 @@ def begin(environment: Environment, **_: Any) -> None:
     _crowds[environment] = Crowd(prefix, options.buyers, users)
 
 
-@events.test_stop.add_listener
+@events.test_stop.add_listener  # type: ignore[untyped-decorator] # Locust has no types there
 def end(environment: Environment, **_: Any) -> None:
     """Write the report: what the buyers were told, and Locust's latencies of a grab (ms)."""
     options = environment.parsed_options
@@ -79,7 +79,7 @@ class Buyers(FastHttpUser):
         self.campaign: str = options.campaign
         self.crowd = _crowds[self.environment]
         self.passes = {buyer: self._pass_of(buyer) for buyer in self.crowd.deal()}
-        gevent.sleep(self._opens_in_s())
+        time.sleep(self._opens_in_s())
 
     @task
     def serve(self) -> None:
@@ -88,7 +88,7 @@ class Buyers(FastHttpUser):
             key = f"k-{buyer}"
             first = self._grab(token, key)
             self.crowd.judge(buyer, first, self._grab(token, key))
-        if self.crowd.done() and self.environment.runner is not None:
+        if self.passes and self.crowd.done() and self.environment.runner is not None:
             self.environment.runner.quit()
         raise StopUser
 
@@ -107,7 +107,7 @@ class Buyers(FastHttpUser):
             if wait_s is None or time.monotonic() + wait_s > ends_s:
                 return code, body.get("grab_id")
             self.crowd.repeats += 1
-            gevent.sleep(wait_s)
+            time.sleep(wait_s)
 
     def _pass_of(self, buyer: str) -> str:
         identity = self._must("/demo/identity", "identity", {}, {"user_id": buyer})
@@ -125,7 +125,7 @@ class Buyers(FastHttpUser):
                     body = _read(reply.text)
                     break
                 reply.failure(f"status {reply.status_code}")
-            gevent.sleep(0.5)
+            time.sleep(0.5)
         else:
             raise StopUser
         now = datetime.fromisoformat(body["server_time"])
@@ -145,7 +145,7 @@ class Buyers(FastHttpUser):
             wait_s = pause_s(status, found, tries)
             if wait_s is None:
                 break
-            gevent.sleep(wait_s)
+            time.sleep(wait_s)
         self.crowd.wrong.append(f"no {name}: {path} answered {status}")
         raise StopUser
 

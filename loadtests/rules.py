@@ -32,8 +32,8 @@ def pause_s(status: int, body: Mapping[str, Any], tries: int) -> float | None:
     if status in (429, 503) or (status == 409 and body.get("code") in _AGAIN_LATER):
         asked = body.get("retry_after_ms")
         return max(asked / 1000, 0.001) if isinstance(asked, int) else RETRY_AFTER_S_DEFAULT
-    if status == 0 or status == 408 or status >= 500:
-        base = min(BACKOFF_S_MIN * 2 ** min(tries - 1, 10), BACKOFF_S_MAX)
+    if status in (0, 408) or status >= 500:
+        base: float = min(BACKOFF_S_MIN * 2 ** min(tries - 1, 10), BACKOFF_S_MAX)
         return base * random.uniform(0.5, 1.0)
     return None
 

@@ -1,0 +1,399 @@
+"""What a gateway knows of campaigns: what is older never replaces what is newer, and how it hears."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from flashgrab import keys
+from flashgrab.errors import StoreUnavailable
+from flashgrab.events import OutboxEntry
+from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.telemetry import Metrics
+from gateway.campaigns import Campaign, Catalogue
+from tests.gateway.serving import HOUR_MS, Served, until
+
+pytestmark = pytest.mark.anyio
+
+PUSH_MS = 100
+REFRESH_MS = 1000
+
+
+def state(**changes: Any) -> CampaignState:
+    """Two rounds, 1000 to 2000 and 3000 to 4000 ms."""
+    base = CampaignState(
+        campaign_id="c", schema="1", epoch=1, run="r", generation=1, version=1,
+        status="PUBLISHED", definition={}, per_user=1, per_device=0, serial=0, seq=0,
+        watermark=0, holes="",
+        rounds=(RoundState(1, 1000, 2000, 5, 5, 0, 0), RoundState(2, 3000, 4000, 7, 7, 0, 0)),
+    )  # fmt: skip
+    left = changes.pop("left", None)
+    if left:
+        rounds = tuple(replace(r, left=n) for r, n in zip(base.rounds, left, strict=True))
+        changes["rounds"] = rounds
+    return replace(base, **changes)
+
+
+def known(**changes: Any) -> Campaign:
+    campaign = Campaign("c")
+    campaign.update(state(**changes))
+    return campaign
+
+
+# -- one campaign, without I/O -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "now_ms, number, following, after_ms",
+    [
+        (0, 1, 2, 0),
+        (1999, 1, 2, 0),
+        (2000, 2, None, 2000),
+        (3999, 2, None, 2000),
+        (4000, 2, None, 2000),
+        (9999, 2, None, 2000),
+    ],
+)
+async def test_the_round_that_is_asked_for(
+    now_ms: int, number: int, following: int | None, after_ms: int
+) -> None:
+    """The first round not over, the next, the end of the one before; after the last, the last."""
+    found = known().current(now_ms)
+    assert found is not None
+    assert found[0].number == number
+    assert (found[1].number if found[1] else None) == following
+    assert found[2] == after_ms
+
+
+@pytest.mark.parametrize(
+    "now_ms, status, left, expected",
+    [
+        (999, "PUBLISHED", [5, 7], "NOT_STARTED"),
+        (1000, "PUBLISHED", [5, 7], "CLAIMABLE"),
+        (1999, "PUBLISHED", [0, 7], "SOLD_OUT"),
+        (2000, "PUBLISHED", [0, 7], "NOT_STARTED"),
+        (3000, "PUBLISHED", [0, 7], "CLAIMABLE"),
+        (4000, "PUBLISHED", [5, 7], "ENDED"),
+        (1500, "PAUSED", [0, 7], "PAUSED"),
+        (4000, "PAUSED", [5, 7], "ENDED"),
+        (4000, "OFFLINE", [5, 7], "OFFLINE"),
+    ],
+)
+async def test_the_public_status(now_ms: int, status: str, left: list[int], expected: str) -> None:
+    """Status by time, stock and management, in the precedence of the outcomes."""
+    assert known(status=status, left=left).status(now_ms) == expected
+
+
+async def test_nothing_is_known_before_the_first_state() -> None:
+    """A campaign of the registry whose key was never seen is OFFLINE, missing, without times."""
+    campaign = Campaign("c")
+    campaign.learn(9, 9, 1, 9)
+    assert (campaign.missing, campaign.status(0), campaign.ends_at) == (True, "OFFLINE", 0)
+    assert campaign.current(0) is None
+    assert campaign.next_opens_at(0) is None
+    assert (campaign.left, campaign.floor) == ([], 0)
+
+
+async def test_an_older_reply_changes_nothing() -> None:
+    """Numbers of a reply count only where (generation, seq) is not below what is known."""
+    campaign = known(generation=2, seq=10, left=[3, 7])
+    campaign.learn(2, 12, 1, 1)
+    campaign.learn(2, 11, 1, 2)
+    campaign.learn(1, 99, 1, 0)
+    assert campaign.left == [1, 7]
+    campaign.learn(3, 12, 2, 6)
+    assert campaign.left == [1, 6]
+    campaign.learn(3, 13, 0, -1)
+    assert campaign.left == [1, 6]
+
+
+async def test_the_floor_never_falls() -> None:
+    """The floor is the highest seq of replies and readings, whatever comes later."""
+    campaign = known(seq=4)
+    campaign.learn(1, 9, 1, 1)
+    campaign.update(state(seq=5))
+    campaign.update(None)
+    campaign.update(state(seq=2))
+    campaign.learn(1, 3, 1, 1)
+    assert campaign.floor == 9
+
+
+async def test_an_older_reading_changes_nothing() -> None:
+    """A slow reading, or older data in place of the real ones, does not undo pause or epoch."""
+    campaign = known(epoch=2, generation=3, seq=8, status="PAUSED", watermark=5, left=[1, 7])
+    for older in (state(epoch=2, generation=2, seq=9), state(epoch=1, generation=9, seq=99)):
+        campaign.update(older)
+        assert campaign.state is not None
+        assert (campaign.state.epoch, campaign.state.status) == (2, "PAUSED")
+        assert (campaign.left, campaign.floor, campaign.watermark) == ([1, 7], 8, 5)
+
+
+async def test_readings_count_while_replies_are_ahead() -> None:
+    """Under load replies are always ahead of a reading by some seqs: status, quota and watermark
+    come from the reading all the same, the stock from the reply."""
+    campaign = known(seq=1)
+    campaign.learn(2, 50, 1, 2)
+    campaign.update(state(generation=2, seq=40, status="PAUSED", watermark=30, left=[4, 7]))
+    assert campaign.state is not None
+    assert (campaign.state.status, campaign.watermark) == ("PAUSED", 30)
+    assert (campaign.left, campaign.floor) == ([2, 7], 50)
+
+
+async def test_a_new_epoch_begins_anew() -> None:
+    """After a rebuild floor, watermark and stock are those of the new epoch."""
+    campaign = known(epoch=1, generation=8, seq=90, watermark=80, left=[0, 0])
+    campaign.update(state(epoch=2, generation=1, seq=7, watermark=3, left=[4, 4]))
+    assert (campaign.floor, campaign.watermark, campaign.left) == (7, 3, [4, 4])
+
+
+async def test_a_missing_key_keeps_what_is_known() -> None:
+    """Where the key is gone the campaign refuses, but still knows its rounds."""
+    campaign = known()
+    campaign.update(None)
+    assert campaign.missing
+    assert campaign.ends_at == 4000
+    campaign.update(state())
+    assert not campaign.missing
+
+
+# -- the catalogue, against a store that fails -----------------------------------------------------
+
+
+class ToldStore(Store):
+    """A store whose readings are given; exceptions are raised."""
+
+    def __init__(self, readings: dict[str, Any]) -> None:
+        self.readings = readings
+        self.registries = 0
+
+    async def registry(self) -> set[str]:
+        self.registries += 1
+        return set(self.readings)
+
+    async def read(self, campaign_id: str) -> CampaignState | None:
+        reading = self.readings[campaign_id]
+        if isinstance(reading, Exception):
+            raise reading
+        return reading  # type: ignore[no-any-return]
+
+    async def changes(self) -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield ""
+
+
+async def test_one_damaged_campaign_does_not_hide_the_others() -> None:
+    """A campaign whose keys cannot be read refuses alone, and is said once."""
+    store = ToldStore({"a": KeyError("rounds"), "b": state(), "c": ValueError("x"), "d": state()})
+    catalogue = Catalogue(store, Metrics())
+    with capture_logs() as logs:
+        catalogue.start()
+        await until("refreshed twice", lambda: store.registries >= 2)
+        await catalogue.stop()
+    assert catalogue.loaded
+    assert {c.campaign_id: c.missing for c in catalogue} == {
+        "a": True, "b": False, "c": True, "d": False,
+    }  # fmt: skip
+    assert [(x["event"], x["campaign"]) for x in logs] == [
+        ("campaign_unreadable", "a"),
+        ("campaign_unreadable", "c"),
+    ]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a fault of ours")])
+async def test_the_refresh_goes_on_after_any_error(error: Exception) -> None:
+    """Neither Redis being away nor a fault of ours ends the refresh."""
+    store = ToldStore({"a": error})
+    catalogue = Catalogue(store, Metrics())
+    catalogue.start()
+    try:
+        await until("tried", lambda: store.registries)
+        assert not catalogue.loaded
+        store.readings["a"] = state()
+        await until("loaded", lambda: catalogue.loaded)
+    finally:
+        await catalogue.stop()
+
+
+# -- against the real Redis ------------------------------------------------------------------------
+
+
+async def _took_ms(what: str, met: Any) -> float:
+    started = time.perf_counter()
+    await until(what, met)
+    return (time.perf_counter() - started) * 1000
+
+
+async def _restock(served: Served, campaign_id: str, quota: int, version: int) -> None:
+    code = await served.store.apply(
+        campaign_id,
+        epoch=1,
+        version=version,
+        operation=f"op-{version}",
+        status="PUBLISHED",
+        quotas=[quota],
+    )
+    assert code == 0
+
+
+async def test_a_restock_reopens_by_the_push(served: Served) -> None:
+    """After a restock and its push, the gateway knows within 100 ms, and the next grab wins."""
+    campaign_id = await served.campaign(quota=1)
+    await served.grab(campaign_id, "first")
+    assert (await served.grab(campaign_id, "second", key="k")).json()["code"] == "SOLD_OUT"
+    campaign = served.known(campaign_id)
+    assert campaign.status(served.gateway.redis_clock.now_ms()) == "SOLD_OUT"
+    await _restock(served, campaign_id, 2, 2)
+    await served.store.announce(campaign_id)
+    assert await _took_ms("left is 1", lambda: campaign.left == [1]) < PUSH_MS
+    answer = await served.grab(campaign_id, "second", key="k")
+    assert (answer.status_code, answer.json()["serial"]) == (201, 2)
+
+
+async def test_a_restock_reopens_without_the_push(served: Served) -> None:
+    """Where the push is lost, the refresh brings it within a second."""
+    campaign_id = await served.campaign(quota=1)
+    await served.grab(campaign_id, "first")
+    campaign = served.known(campaign_id)
+    for version in (2, 3, 4):
+        await _restock(served, campaign_id, version, version)
+        left = [version - 1]
+        assert await _took_ms("restocked", lambda left=left: campaign.left == left) < REFRESH_MS
+
+
+async def test_a_pause_and_a_resume_are_seen_by_the_push(served: Served) -> None:
+    """Public status follows pause, resume and close within 100 ms."""
+    campaign_id = await served.campaign()
+    campaign, clock = served.known(campaign_id), served.gateway.redis_clock
+    wanted = [("PAUSED", "PAUSED"), ("PUBLISHED", "CLAIMABLE"), ("OFFLINE", "OFFLINE")]
+    for version, (status, shown) in enumerate(wanted, 2):
+        await served.store.apply(
+            campaign_id, epoch=1, version=version, operation="op", status=status, quotas=[10]
+        )
+        await served.store.announce(campaign_id)
+        took_ms = await _took_ms(
+            shown, lambda shown=shown: campaign.status(clock.now_ms()) == shown
+        )
+        assert took_ms < PUSH_MS
+
+
+async def test_a_new_campaign_is_known_by_the_push(served: Served) -> None:
+    """A campaign published elsewhere can be grabbed 100 ms later."""
+    template = await served.campaign()
+    origin = served.known(template).state
+    assert origin is not None
+    name = template + "-new"
+    await served.store.publish(
+        name, run=origin.run, version=1, operation="op", definition=origin.definition,
+        per_user=1, per_device=0, rounds=[],
+    )  # fmt: skip
+    assert (await served.grab(name)).json()["code"] == "CAMPAIGN_NOT_FOUND"
+    await served.store.register(name)
+    took_ms = await _took_ms("known", lambda: served.gateway.catalogue.get(name))
+    assert took_ms < PUSH_MS
+
+
+async def test_an_unknown_campaign_costs_no_redis_command(served: Served) -> None:
+    """Grabs, passes and readings of campaigns that nobody knows are refused from memory, and
+    leave nothing behind there."""
+    names = [f"nobody-{n}" for n in range(20)]
+    before = len(list(served.gateway.catalogue))
+    token = served.gateway.identity.mint("u1")[0]
+    stats = await served.store._redis.info("commandstats")
+    counts = _client_commands(stats)
+    for name in names:
+        grab = await served.grab(name)
+        shown = await served.http.get(f"/v1/campaigns/{name}")
+        bearer = {"authorization": f"Bearer {token}"}
+        issued = await served.http.post(f"/v1/campaigns/{name}/passes", headers=bearer)
+        held = await served.http.get(f"/v1/grabs/{name}-1", headers=bearer)
+        codes = [answer.json()["code"] for answer in (grab, shown, issued, held)]
+        assert codes == ["CAMPAIGN_NOT_FOUND"] * 3 + ["GRAB_NOT_FOUND"]
+    assert _client_commands(await served.store._redis.info("commandstats")) == counts
+    assert len(list(served.gateway.catalogue)) == before
+    assert not set(names) & set(served.gateway.batchers)
+    labels = {labels for _, labels in served.metrics.values}
+    assert not any(name in label for label in labels for name in names)
+
+
+def _client_commands(stats: dict[str, Any]) -> tuple[int, int]:
+    """Script calls and holder readings; the refresh runs by itself all the time."""
+    return tuple(
+        int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("evalsha", "hget")
+    )  # type: ignore[return-value]
+
+
+async def test_a_missing_key_refuses_at_once(served: Served) -> None:
+    """A registered campaign whose key is gone answers NOT_WARMED, never 'stock 0', and goes on
+    when the key is there again."""
+    campaign_id = await served.campaign()
+    first = await served.grab(campaign_id, key="k")
+    name = keys.campaign(campaign_id)
+    await served.store._redis.rename(name, name + ":away")
+    lost = await served.grab(campaign_id, "second", key="k")  # the script finds it missing
+    await until("noticed", lambda: served.known(campaign_id).missing)
+    again = await served.grab(campaign_id, key="k")
+    shown = await served.http.get(
+        f"/v1/grabs/{campaign_id}-9",
+        headers={"authorization": f"Bearer {served.token(campaign_id, 'u1')}"},
+    )
+    for answer in (lost, again, shown):
+        assert (answer.status_code, answer.json()["code"]) == (503, "NOT_WARMED")
+        assert "retry-after" in answer.headers
+    await served.store._redis.rename(name + ":away", name)
+    await until("back", lambda: not served.known(campaign_id).missing)
+    replay = await served.grab(campaign_id, key="k")
+    assert replay.json() == {**first.json(), "replayed": True}
+
+
+async def test_a_new_epoch_is_followed(served: Served) -> None:
+    """After a rebuild the old epoch is refused until the gateway has read the new one."""
+    campaign_id = await served.campaign()
+    assert (await served.grab(campaign_id, "u1", key="k")).status_code == 201
+    name = keys.campaign(campaign_id)
+    await served.store._redis.hset(name, mapping={"epoch": 2, "seq": 1000, "serial": 1000})
+    assert (await served.grab(campaign_id, "u2", key="k")).json()["code"] == "NOT_WARMED"
+    await served.store.announce(campaign_id)
+    await until("the new epoch", lambda: served.known(campaign_id).floor == 1000)
+    assert (await served.grab(campaign_id, "u2", key="k")).json()["serial"] == 1001
+    assert (await served.grab(campaign_id, "u1", key="k")).status_code == 200
+
+
+async def test_rounds_open_and_close_by_the_clock_of_redis(served: Served) -> None:
+    """A stream of grabs over two openings: by Redis' clock no grant lies outside a round, each
+    opening is used within a few ms, and every refusal is the one of its moment."""
+    rounds = [(300, 500, 10_000), (650, HOUR_MS, 10_000)]
+    campaign_id = await served.campaign(per_user=100, rounds=rounds)
+    campaign = served.known(campaign_id)
+    assert campaign.state is not None
+    first, second = campaign.state.rounds
+    answers: list[Any] = []
+
+    async def stream(user: str) -> None:
+        while not answers or answers[-1][1] < second.opens_at + 100:
+            answer = await served.grab(campaign_id, user)
+            answers.append((answer, served.gateway.redis_clock.now_ms()))
+
+    await asyncio.gather(*(stream(f"u{n}") for n in range(4)))
+    entries = await served.store.outbox(campaign_id, 1, entries_max=100_000)
+    times = [
+        (fact.at_ms, fact.round)
+        for entry in entries
+        if isinstance(entry, OutboxEntry)
+        for fact in entry.facts(campaign_id)
+    ]
+    assert len(times) == sum(answer.status_code == 201 for answer, _ in answers)
+    for at_ms, number in times:
+        round_ = campaign.state.rounds[number - 1]
+        assert round_.opens_at <= at_ms < round_.closes_at
+    for round_ in (first, second):
+        # The stream has gaps of its own: the first grant against the first grab that could win.
+        opening = min(at_ms for at_ms, number in times if number == round_.number)
+        assert opening - round_.opens_at < 50
+    refused = [answer.json() for answer, _ in answers if answer.status_code != 201]
+    assert {body["code"] for body in refused} == {"NOT_STARTED"}
+    assert len({body["opens_at"] for body in refused}) == 2
+    assert all(body["retry_after_ms"] <= 400 for body in refused)
