@@ -73,7 +73,10 @@ def run(options: argparse.Namespace, data: Path) -> int:
     campaign_id = f"load-{secrets.token_hex(4)}"
     machine = results.machine()
     opens_in_s = OPENS_IN_S + options.buyers // PASSES_PER_S
-    print(f"target: gateway {url} ({data}); campaign {campaign_id}, opens in {opens_in_s} s")
+    print(
+        f"target: gateway {url} ({data}); campaign {campaign_id}, opens in {opens_in_s} s",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="flashgrab-load-") as folder:
         create_campaign(data, Path(folder), campaign_id, options.quota, opens_in_s)
         report = load(

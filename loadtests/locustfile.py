@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import gevent  # type: ignore[import-untyped] # no stubs in the lock
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -30,6 +31,8 @@ TRIES_MAX = 20
 """For an identity, a pass and the campaign's state."""
 WAIT_S_MAX = 300.0
 """For the opening."""
+QUIT_AFTER_S = 0.5
+"""From the last answer: by then every other user has ended by itself."""
 
 _crowds: dict[Environment, Crowd] = {}
 
@@ -89,7 +92,7 @@ class Buyers(FastHttpUser):
             first = self._grab(token, key)
             self.crowd.judge(buyer, first, self._grab(token, key))
         if self.passes and self.crowd.done() and self.environment.runner is not None:
-            self.environment.runner.quit()
+            gevent.spawn_later(QUIT_AFTER_S, self.environment.runner.quit)
         raise StopUser
 
     def _grab(self, token: str, key: str) -> tuple[str, str | None]:

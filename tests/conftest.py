@@ -2,17 +2,26 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.cli.stack_process import data_folder
 from tests.e2e.running import Stack, stack
 
 
 @pytest.fixture(scope="session")
-def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def running_stack() -> Iterator[Stack]:
     """`flashgrab up --demo` on the embedded servers; tests use campaigns of their own."""
-    with stack(tmp_path_factory.mktemp("stack") / "data", "--demo") as running:
+    with data_folder() as folder, stack(folder, "--demo") as running:
         yield running
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A path for the state of `up` that does not exist yet."""
+    with data_folder() as path:
+        yield path
 
 
 def require(missing: str | None) -> None:

@@ -24,7 +24,9 @@ from worker.fold import (
 
 STEP = 50_000
 """Facts of one step over the ledger's rows."""
-PAGE = 1000
+PAGE = 200
+"""Outbox entries of one read; between two pages other work has its turn."""
+FRESH_MAX = 5000
 ROWS_ABOVE_MAX = 5000
 """Rows above the watermark that one reading compares with the outbox, lowest seqs first."""
 
@@ -64,15 +66,18 @@ class Account:
             self._find(Damage.DOUBLE, f"seq {seq}")
         for user in await snapshot.users_over(*where, book.per_user, FINDINGS_MAX):
             if user.held > book.per_user:
-                detail = f"holds {user.held}, may hold {book.per_user}"
-                self._find(Damage.USER_LIMIT, f"user {user.name}", detail)
+                self.findings.append(
+                    _over(Damage.USER_LIMIT, "user", user.name, user.held, book.per_user)
+                )
             if user.repeats:
                 self._find(Damage.DOUBLE_REQUEST, f"user {user.name}", "in the ledger")
         if book.per_device:
             for device in await snapshot.devices_over(*where, book.per_device, FINDINGS_MAX):
                 if device.held > book.per_device:
-                    detail = f"holds {device.held}, may hold {book.per_device}"
-                    self._find(Damage.DEVICE_LIMIT, f"device {device.name}", detail)
+                    limit = book.per_device
+                    self.findings.append(
+                        _over(Damage.DEVICE_LIMIT, "device", device.name, device.held, limit)
+                    )
         self.audited = upto
 
     def _find(self, damage: Damage, subject: str, detail: str = "") -> None:
@@ -170,29 +175,39 @@ def _check_own_counts(
 
 
 async def _check_limits(snapshot: Snapshot, book: CampaignBook, reading: Reading) -> list[Finding]:
-    """I2 and I3 for the users and devices of facts that are new in the outbox."""
+    """I2 and I3 for the users and devices of facts that are new in the outbox.
+
+    With the ledger are compared FRESH_MAX of them: the others are, once they are rows.
+    """
     outbox, findings = reading.outbox, []
-    if not outbox.fresh:
-        return []
-    where = (book.campaign_id, book.watermark)
-    users = sorted({fact.user_id for fact in outbox.fresh})
-    held = await snapshot.held_by_users(*where, users)
+    fresh = outbox.fresh[-FRESH_MAX:]
+    users = sorted({fact.user_id for fact in fresh})
+    rows = await snapshot.grants_of_users(book.campaign_id, book.watermark, users)
+    for user_id, waiting in outbox.users.items() if len(outbox.fresh) > len(fresh) else ():
+        if len(waiting) > book.per_user:
+            findings.append(_over(Damage.USER_LIMIT, "user", user_id, len(waiting), book.per_user))
+    repeating = set(outbox.twice)
     for user_id in users:
-        count = held.get(user_id, 0) + outbox.users[user_id]
+        waiting, old = outbox.users.get(user_id, ()), rows.get(user_id, [])
+        count = len(waiting) + sum(1 for _, held in old if held)
         if count > book.per_user:
-            detail = f"holds {count}, may hold {book.per_user}"
-            findings.append(Finding.of(Damage.USER_LIMIT, f"user {user_id}", detail))
-    devices = sorted({fact.device_id for fact in outbox.fresh if fact.device_id})
+            findings.append(_over(Damage.USER_LIMIT, "user", user_id, count, book.per_user))
+        if old and not {request_id for request_id, _ in old}.isdisjoint(waiting):
+            repeating.add(user_id)
+    findings += [
+        Finding.of(Damage.DOUBLE_REQUEST, f"user {user_id}", "above the watermark")
+        for user_id in sorted(repeating)
+    ]
+    devices = sorted({fact.device_id for fact in fresh if fact.device_id})
     if book.per_device and devices:
-        on = await snapshot.held_by_devices(*where, devices)
+        on = await snapshot.held_by_devices(book.campaign_id, book.watermark, devices)
         for device in devices:
-            count = on.get(device, 0) + outbox.devices[device]
+            count = on.get(device, 0) + outbox.devices.get(device, 0)
             if count > book.per_device:
-                detail = f"holds {count}, may hold {book.per_device}"
-                findings.append(Finding.of(Damage.DEVICE_LIMIT, f"device {device}", detail))
-    pairs = {(fact.user_id, fact.request_id) for fact in outbox.fresh if fact.kind == "g"}
-    twice = {pair for pair in pairs if outbox.requests[pair] > 1}
-    twice |= set(await snapshot.requested(*where, *zip(*pairs, strict=True))) if pairs else set()
-    for user_id, _ in sorted(twice)[:FINDINGS_MAX]:
-        findings.append(Finding.of(Damage.DOUBLE_REQUEST, f"user {user_id}", "above the watermark"))
-    return findings
+                limit = book.per_device
+                findings.append(_over(Damage.DEVICE_LIMIT, "device", device, count, limit))
+    return findings[:FINDINGS_MAX]
+
+
+def _over(damage: Damage, what: str, name: str, count: int, limit: int) -> Finding:
+    return Finding.of(damage, f"{what} {name}", f"holds {count}, may hold {limit}")

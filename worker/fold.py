@@ -14,6 +14,9 @@ from flashgrab.events import Entry, OutboxEntry
 from flashgrab.ledger.books import CouponRow as Row
 from worker.damage import FINDINGS_MAX, Damage, Finding
 
+NUMBER_MAX = 10**14
+"""Serials and seqs stay below it."""
+
 
 class Sum(NamedTuple):
     """Facts of one round."""
@@ -67,16 +70,20 @@ class Held(NamedTuple):
 
 @dataclass
 class Outbox:
-    """The facts above the watermark, folded; it can be carried on from reading to reading."""
+    """The facts above the watermark, folded; it can be carried on from reading to reading.
+
+    `users` has the request ids of each user's waiting grants, `devices` how many grants wait on
+    each, `twice` the users with a request id that waits twice.
+    """
 
     watermark: int
     last_seq: int = 0
     facts: dict[int, Waiting] = field(default_factory=dict)
     fresh: list[Waiting] = field(default_factory=list)
     sums: Sums = field(default_factory=dict)
-    users: Counter[str] = field(default_factory=Counter)
-    devices: Counter[str] = field(default_factory=Counter)
-    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    users: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    devices: dict[str, int] = field(default_factory=dict)
+    twice: set[str] = field(default_factory=set)
     gaps: list[tuple[int, int]] = field(default_factory=list)
     torn: list[Finding] = field(default_factory=list)
 
@@ -88,11 +95,20 @@ class Outbox:
         self.watermark = watermark
         self.last_seq = max(watermark, self.last_seq)
         self.fresh = []
-        for seq in list(itertools.takewhile(lambda seq: seq <= watermark, self.facts)):
-            self._count(self.facts.pop(seq), -1)
+        over = list(itertools.takewhile(lambda seq: seq <= watermark, self.facts))
+        gone = [self.facts.pop(seq) for seq in over]
+        self._sum(gone, -1)
+        for fact in gone:
+            if fact.kind == "g":
+                rest = list(self.users[fact.user_id])
+                rest.remove(fact.request_id)
+                _put(self.users, fact.user_id, tuple(rest))
+                if fact.device_id:
+                    _put(self.devices, fact.device_id, self.devices[fact.device_id] - 1)
 
     def take(self, entries: Iterable[Entry], seq: int) -> None:
         """Fold entries in their order, as far as `seq`."""
+        taken: list[Waiting] = []
         for entry in entries:
             if entry.last_seq <= self.last_seq or entry.last_seq > seq:
                 continue
@@ -102,8 +118,22 @@ class Outbox:
                 subject = f"entry {entry.last_seq}"
                 self.torn.append(Finding.of(Damage.TORN_ENTRY, subject, str(error)[:200]))
                 continue
-            for fact in found:
-                self._take(fact)
+            new = [fact for fact in found if fact.seq > self.last_seq]
+            if new[0].seq > self.last_seq + 1:
+                self.gaps.append((self.last_seq + 1, new[0].seq - 1))
+            self.last_seq = entry.last_seq
+            taken += new
+        self._sum(taken, 1)
+        for fact in taken:
+            self.facts[fact.seq] = fact
+            if fact.kind == "g":
+                waiting = self.users.get(fact.user_id, ())
+                if fact.request_id in waiting:
+                    self.twice.add(fact.user_id)
+                self.users[fact.user_id] = (*waiting, fact.request_id)
+                if fact.device_id:
+                    self.devices[fact.device_id] = self.devices.get(fact.device_id, 0) + 1
+        self.fresh += taken
 
     def end(self, seq: int) -> None:
         """All entries are taken: what lacks up to `seq` is a gap."""
@@ -111,32 +141,17 @@ class Outbox:
             self.gaps.append((self.last_seq + 1, seq))
             self.last_seq = seq
 
-    def _take(self, fact: Waiting) -> None:
-        if fact.seq <= self.last_seq:
-            return
-        if fact.seq > self.last_seq + 1:
-            self.gaps.append((self.last_seq + 1, fact.seq - 1))
-        self.last_seq = fact.seq
-        self.facts[fact.seq] = fact
-        self.fresh.append(fact)
-        self._count(fact, 1)
-
-    def _count(self, fact: Waiting, times: int) -> None:
-        granted = fact.kind == "g"
-        held = times if granted else -times
-        one = self.sums.get(fact.round, Sum())
-        self.sums[fact.round] = one.plus(times if granted else 0, 0 if granted else times)
-        _add(self.users, fact.user_id, held)
-        if fact.device_id:
-            _add(self.devices, fact.device_id, held)
-        if granted:
-            _add(self.requests, (fact.user_id, fact.request_id), times)
+    def _sum(self, facts: Sequence[Waiting], times: int) -> None:
+        for (number, kind), count in Counter((f.round, f.kind) for f in facts).items():
+            one, counted = self.sums.get(number, Sum()), times * count
+            self.sums[number] = one.plus(counted, 0) if kind == "g" else one.plus(0, counted)
 
 
-def _add(counts: Counter[Any], name: Any, amount: int) -> None:
-    """Count without keeping zeros, so that a long sale does not grow the books."""
-    counts[name] += amount
-    if not counts[name]:
+def _put(counts: dict[str, Any], name: str, value: Any) -> None:
+    """Set without keeping what is empty, so that a long sale does not grow the books."""
+    if value:
+        counts[name] = value
+    else:
         del counts[name]
 
 
@@ -144,6 +159,8 @@ def _unfold(entry: Entry) -> list[Waiting]:
     """The facts of an entry. Raises ValueError where it does not have the form of grab.lua."""
     if not isinstance(entry, OutboxEntry):
         raise ValueError(entry.why)  # noqa: TRY004 (torn is torn, whoever noticed)
+    if "\0" in entry.lines:
+        raise ValueError("holds a NUL")
     lines = entry.lines.split(";")
     if entry.first_seq + len(lines) - 1 != entry.last_seq:
         raise ValueError(f"{len(lines)} facts for seqs {entry.first_seq}-{entry.last_seq}")
@@ -153,6 +170,8 @@ def _unfold(entry: Entry) -> list[Waiting]:
         if kind not in ("g", "r"):
             raise ValueError(f"kind {kind!r}")
         found.append(Waiting(seq, kind, int(serial), int(number), user_id, device_id, request_id))
+    if not all(0 < fact.serial < NUMBER_MAX and 0 < fact.round < NUMBER_MAX for fact in found):
+        raise ValueError("a serial or a round is absurd")
     return found
 
 
@@ -161,7 +180,10 @@ def read_holder(entry: str) -> list[Held]:
     held = []
     for part in entry.split(";")[:-1]:
         serial, seq, number, state, request_id = part.split(",", 4)
-        held.append(Held(int(serial), int(seq), int(number), state, request_id))
+        one = Held(int(serial), int(seq), int(number), state, request_id)
+        if not (0 < one.serial < NUMBER_MAX and 0 < one.seq < NUMBER_MAX):
+            raise ValueError("a serial or a seq is absurd")
+        held.append(one)
     return held
 
 

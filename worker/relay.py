@@ -23,6 +23,7 @@ FACTS_A_ROUND = 8000
 """Facts that one round aims at; two rounds are in memory at the most."""
 POLL_MS = 1000
 DEADLINE_MS = 5000
+LOG_DEADLINE_MS = 1000
 
 STORE_GONE = (StoreUnavailable, StoreRefused)
 
@@ -185,7 +186,7 @@ class Relay:
 
     async def _poll(self) -> None:
         """Once a second, and after a push: campaigns, holes, the log's end, metrics."""
-        topic_log = TopicLog(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=self._poll_ms)
+        topic_log = TopicLog(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=LOG_DEADLINE_MS)
         pause = Pause("relay: campaigns")
         try:
             while True:

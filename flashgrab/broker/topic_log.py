@@ -20,6 +20,7 @@ from flashgrab.broker.records import Received
 # there is no such moment.
 HIGHWATER_GRACE_MS = 1_000
 READ_BYTES = 65_536  # of each partition; the broker sends at least one whole batch
+CLOSE_S = 1.0
 READ_WAIT_MS = 20  # the embedded broker leaves out what it has not looked up by then
 _EARLIEST, _LATEST = -2, -1  # the times that ListOffsets gives a meaning of their own
 _READ_UNCOMMITTED = 0
@@ -41,6 +42,8 @@ class _Answer(NamedTuple):
 class TopicLog:
     """Reads over a connection of its own, made at the first call and again after a failure.
 
+    Calls take turns: one that fails closes the connection, which no other may be using then.
+
     Every method raises BrokerUnavailable past `deadline_ms`, and UnknownTopic.
     """
 
@@ -49,6 +52,7 @@ class TopicLog:
         self._topic = topic
         self._deadline_ms = deadline_ms
         self._client: Any = None
+        self._turn = asyncio.Lock()
 
     async def partitions(self) -> dict[int, Partition]:
         """Every partition of the topic."""
@@ -103,12 +107,14 @@ class TopicLog:
         """Close the connection. Another call would open it again."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(kafka.KafkaError, OSError):
-                await client.close()
+            with contextlib.suppress(kafka.KafkaError, OSError, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await client.close()
 
     @contextlib.asynccontextmanager
     async def _calling(self, what: str) -> AsyncIterator[Any]:
-        async with bounded(self._deadline_ms, f"reading {what} of {self._topic}"):
+        reading = f"reading {what} of {self._topic}"
+        async with self._turn, bounded(self._deadline_ms, reading):
             try:
                 if self._client is None:
                     self._client = AIOKafkaClient(

@@ -118,28 +118,33 @@ SELECT count(*) FROM (
 ) AS without_row
 """
 
-# users (devices) of the rows in the range, over all their rows up to the range's end
+# Users (devices) of the rows in the range that have several rows at all, each counted by one look
+# into its index; only those few are then looked at closely. Statistics do not decide (snapshot()).
+_SEVERAL = """
+SELECT n.{name} AS name FROM coupons n
+WHERE n.campaign_id = $1 AND n.seq > $2 AND n.seq <= $3 AND n.{name} <> ''
+  AND (SELECT count(*) FROM coupons c
+       WHERE c.campaign_id = $1 AND c.{name} = n.{name} AND c.{name} <> '') > $4
+"""
+
 _HOLDINGS = """
-SELECT c.{name} AS name, count(*) FILTER (WHERE c.returned_seq IS NULL) AS held,
-       count(*) - count(DISTINCT (c.user_id, c.request_id)) AS repeats
-FROM coupons c
-WHERE c.campaign_id = $1 AND c.seq <= $3 AND c.{name} <> '' AND c.{name} IN (
-    SELECT n.{name} FROM coupons n WHERE n.campaign_id = $1 AND n.seq > $2 AND n.seq <= $3)
-GROUP BY c.{name}
-HAVING count(*) FILTER (WHERE c.returned_seq IS NULL) > $4
-    OR count(*) > count(DISTINCT (c.user_id, c.request_id))
-ORDER BY c.{name} LIMIT $5
+SELECT {name} AS name, count(*) FILTER (WHERE returned_seq IS NULL) AS held,
+       count(*) - count(DISTINCT (user_id, request_id)) AS repeats
+FROM coupons WHERE campaign_id = $1 AND seq <= $2 AND {name} = ANY($3::text[])
+GROUP BY {name}
+HAVING count(*) FILTER (WHERE returned_seq IS NULL) > $4
+    OR count(*) > count(DISTINCT (user_id, request_id))
+ORDER BY {name} LIMIT $5
 """
 
-_HELD = """
-SELECT c.{name} AS name, count(*) FILTER (WHERE c.returned_seq IS NULL) AS held FROM coupons c
-WHERE c.campaign_id = $1 AND c.seq <= $2 AND c.{name} = ANY($3::text[]) GROUP BY c.{name}
+_HELD_ON = """
+SELECT device_id, count(*) FILTER (WHERE returned_seq IS NULL) AS held FROM coupons
+WHERE campaign_id = $1 AND seq <= $2 AND device_id = ANY($3::text[]) GROUP BY device_id
 """
 
-_REQUESTED = """
-SELECT c.user_id, c.request_id FROM unnest($3::text[], $4::text[]) AS w(user_id, request_id)
-JOIN coupons c ON c.campaign_id = $1 AND c.user_id = w.user_id AND c.request_id = w.request_id
-WHERE c.seq <= $2
+_GRANTS_OF = """
+SELECT user_id, request_id, returned_seq IS NULL AS held FROM coupons
+WHERE campaign_id = $1 AND seq <= $2 AND user_id = ANY($3::text[])
 """
 
 _ROWS_ABOVE = """
@@ -217,40 +222,49 @@ class Snapshot:
         self, campaign_id: str, after: int, upto: int, limit: int, most: int
     ) -> list[Holding]:
         """Users of the rows in the range that hold too many, or had one request granted twice."""
-        sql = _HOLDINGS.format(name="user_id")
-        rows = await self._connection.fetch(sql, campaign_id, after, upto, limit, most)
-        return [Holding(*row) for row in rows]
+        return await self._over("user_id", 1, campaign_id, after, upto, limit, most)
 
     async def devices_over(
         self, campaign_id: str, after: int, upto: int, limit: int, most: int
     ) -> list[Holding]:
         """Devices of the rows in the range that hold too many."""
-        sql = _HOLDINGS.format(name="device_id")
-        rows = await self._connection.fetch(sql, campaign_id, after, upto, limit, most)
+        return await self._over("device_id", limit, campaign_id, after, upto, limit, most)
+
+    async def _over(
+        self,
+        name: str,
+        several: int,
+        campaign_id: str,
+        after: int,
+        upto: int,
+        limit: int,
+        most: int,
+    ) -> list[Holding]:
+        sql = _SEVERAL.format(name=name)
+        rows = await self._connection.fetch(sql, campaign_id, after, upto, several)
+        if not rows:
+            return []
+        names = sorted({row["name"] for row in rows})
+        sql = _HOLDINGS.format(name=name)
+        rows = await self._connection.fetch(sql, campaign_id, upto, names, limit, most)
         return [Holding(*row) for row in rows]
 
-    async def held_by_users(
+    async def grants_of_users(
         self, campaign_id: str, upto: int, names: Sequence[str]
-    ) -> dict[str, int]:
-        """Coupons that each of these users holds by rows up to `upto`."""
-        sql = _HELD.format(name="user_id")
-        rows = await self._connection.fetch(sql, campaign_id, upto, list(names))
-        return {row["name"]: row["held"] for row in rows}
+    ) -> dict[str, list[tuple[str, bool]]]:
+        """Request ids of the rows up to `upto` of these users, and whether they are held still."""
+        found: dict[str, list[tuple[str, bool]]] = {}
+        if names:
+            for row in await self._connection.fetch(_GRANTS_OF, campaign_id, upto, list(names)):
+                found.setdefault(row["user_id"], []).append((row["request_id"], row["held"]))
+        return found
 
     async def held_by_devices(
         self, campaign_id: str, upto: int, names: Sequence[str]
     ) -> dict[str, int]:
         """Coupons that each of these devices holds by rows up to `upto`."""
-        sql = _HELD.format(name="device_id")
-        rows = await self._connection.fetch(sql, campaign_id, upto, list(names))
-        return {row["name"]: row["held"] for row in rows}
-
-    async def requested(
-        self, campaign_id: str, upto: int, users: Sequence[str], requests: Sequence[str]
-    ) -> list[tuple[str, str]]:
-        """Those of the pairs (user, request id) that rows up to `upto` have already."""
-        args = (campaign_id, upto, list(users), list(requests))
-        return [tuple(row) for row in await self._connection.fetch(_REQUESTED, *args)]
+        rows = await self._connection.fetch(_HELD_ON, campaign_id, upto, list(names))
+        return {row["device_id"]: row["held"] for row in rows}
 
     async def rows_above(self, campaign_id: str, after: int, most: int) -> list[CouponRow]:
         """Rows with a seq above `after`, at most `most`."""
@@ -299,6 +313,10 @@ class Snapshot:
 async def snapshot(pool: Pool) -> AsyncIterator[Snapshot]:
     """One moment of the ledger, for the block. Raises LedgerUnavailable."""
     async with pool.transaction(isolation="repeatable_read", readonly=True) as connection:
+        # what is asked for is a small part of large indexes, whatever stale statistics say
+        await connection.execute(
+            "SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off"
+        )
         yield Snapshot(connection)
 
 

@@ -7,7 +7,7 @@ one transaction fails (StaleWriter) and leaves nothing behind.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
@@ -62,8 +62,7 @@ class Letter:
         return blake2b(size + self.key + self.value, digest_size=32).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A granted fact that passed every check of form, with the message that it came in."""
 
     fact: Fact
@@ -79,12 +78,18 @@ class Written:
     dead: Mapping[str, int]
 
 
+# Columns come as joined text: asyncpg takes 0.6 to 1.2 µs of our CPU an element of an array, this
+# 0.1 to 0.2. No form of an id has a comma; a leading one, cut off again, keeps "" an element.
 _ADD_ROWS = """
 WITH added AS (
     INSERT INTO coupons (campaign_id, serial, seq, user_id, device_id, round, request_id, epoch,
                          granted_at)
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
-                         $6::integer[], $7::text[], $8::bigint[], $9::bigint[])
+    SELECT * FROM unnest(
+        (string_to_array($1, ','))[2:], (string_to_array($2, ','))[2:]::bigint[],
+        (string_to_array($3, ','))[2:]::bigint[], (string_to_array($4, ','))[2:],
+        (string_to_array($5, ','))[2:], (string_to_array($6, ','))[2:]::integer[],
+        (string_to_array($7, ','))[2:], (string_to_array($8, ','))[2:]::bigint[],
+        (string_to_array($9, ','))[2:]::bigint[])
     ON CONFLICT (campaign_id, serial) DO NOTHING
     RETURNING campaign_id, round
 )
@@ -97,7 +102,10 @@ UPDATE rounds SET granted = granted + $3 WHERE campaign_id = $1 AND number = $2
 
 _CONFLICTS = """
 SELECT f.n, c.user_id, c.request_id, c.epoch, c.seq
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
+FROM unnest(
+        (string_to_array($1, ','))[2:], (string_to_array($2, ','))[2:]::bigint[],
+        (string_to_array($3, ','))[2:]::bigint[], (string_to_array($4, ','))[2:],
+        (string_to_array($5, ','))[2:], (string_to_array($6, ','))[2:]::bigint[])
      WITH ORDINALITY AS f(campaign_id, serial, seq, user_id, request_id, epoch, n)
 JOIN coupons c ON c.campaign_id = f.campaign_id AND c.serial = f.serial
 WHERE c.user_id <> f.user_id OR c.request_id <> f.request_id OR c.epoch <> f.epoch
@@ -167,23 +175,17 @@ async def _move(connection: "Connection", topic: str, moves: Sequence[Move]) -> 
 
 async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
     facts = [g.fact for g in grants]
-    campaigns = [f.campaign_id for f in facts]
-    serials = [f.serial for f in facts]
-    seqs = [f.seq for f in facts]
-    users = [f.user_id for f in facts]
-    requests = [f.request_id for f in facts]
-    epochs = [f.epoch for f in facts]
+    campaigns = _column([f.campaign_id for f in facts])
+    serials = _column([f.serial for f in facts])
+    seqs = _column([f.seq for f in facts])
+    users = _column([f.user_id for f in facts])
+    devices = _column([f.device_id for f in facts])
+    rounds = _column([f.round for f in facts])
+    requests = _column([f.request_id for f in facts])
+    epochs = _column([f.epoch for f in facts])
+    times = _column([f.at_ms for f in facts])
     counts = await connection.fetch(
-        _ADD_ROWS,
-        campaigns,
-        serials,
-        seqs,
-        users,
-        [f.device_id for f in facts],
-        [f.round for f in facts],
-        requests,
-        epochs,
-        [f.at_ms for f in facts],
+        _ADD_ROWS, campaigns, serials, seqs, users, devices, rounds, requests, epochs, times
     )
     added = sum(row["rows"] for row in counts)
     if counts:
@@ -195,6 +197,11 @@ async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[
     # rows that another worker committed while the INSERT waited for them
     found = await connection.fetch(_CONFLICTS, campaigns, serials, seqs, users, requests, epochs)
     return added, [_conflict(grants[row["n"] - 1], row) for row in found]
+
+
+def _column(values: Sequence[str | int]) -> str:
+    """The values of one column as _ADD_ROWS takes them."""
+    return "," + ",".join(map(str, values))
 
 
 def _conflict(grant: Grant, row: asyncpg.Record) -> Letter:

@@ -2,18 +2,8 @@
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-from tests.cli.stack_process import data_folder
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """A path for the state of `up` that does not exist yet."""
-    with data_folder() as path:
-        yield path
 
 
 @pytest.fixture

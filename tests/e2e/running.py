@@ -169,8 +169,11 @@ class Stack:
         return campaign_id
 
     def get(self, path: str, **headers: str) -> Any:
-        """The JSON at a path of the gateway, None where it is not 200."""
-        response = httpx2.get(self.gateway_url + path, headers=headers, timeout=10)
+        """The JSON at a path of the gateway, None where it is not 200 or nobody answers."""
+        try:
+            response = httpx2.get(self.gateway_url + path, headers=headers, timeout=10)
+        except httpx2.TransportError:
+            return None
         return response.json() if response.status_code == 200 else None
 
     def children(self) -> list[psutil.Process]:

@@ -13,6 +13,7 @@ import httpx2
 import uvicorn
 
 from flashgrab import keys
+from flashgrab.clock import Clock
 from flashgrab.events import OutboxEntry
 from flashgrab.model import Round
 from flashgrab.passes import PassKeys, issue
@@ -163,13 +164,15 @@ def settings(redis_url: str, **changes: Any) -> GatewaySettings:
 
 
 @asynccontextmanager
-async def serving(redis_url: str, **changes: Any) -> AsyncIterator[Served]:
+async def serving(
+    redis_url: str, clock: Clock | None = None, **changes: Any
+) -> AsyncIterator[Served]:
     """A gateway that serves until the block ends."""
     chosen = settings(redis_url, **changes)
     metrics = Metrics()
     sock = listen(chosen.host, 0)
     config = uvicorn.Config(
-        make_app(chosen, metrics),
+        make_app(chosen, metrics, clock),
         http="httptools",
         lifespan="on",
         log_config=None,

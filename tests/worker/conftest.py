@@ -67,3 +67,10 @@ async def line(
             await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@pytest.fixture
+def valkey_client(valkey_server: Valkey, line: Line) -> Iterator["redis.Redis"]:
+    """For what no script would ever write."""
+    with redis.Redis.from_url(valkey_server.url, decode_responses=True) as client:
+        yield client

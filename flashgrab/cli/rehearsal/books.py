@@ -1,5 +1,6 @@
 """The verdict of the complete audit on the campaigns of a rehearsal."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +15,27 @@ from worker.audit import Audit, NotCaughtUp, Report
 
 DRAIN_S = 30.0
 """Time that the ledger has to catch up, for all campaigns together."""
+AGAIN_S = 0.5
 
 
 async def audit(target: Target, campaign_ids: Sequence[str], drain_s: float = DRAIN_S) -> Report:
     """What `flashgrab audit --drain 30s` says of these campaigns. Exit 2 where it cannot."""
     ends_s = time.monotonic() + drain_s
+    while True:
+        try:
+            return await _audit(target, campaign_ids, ends_s)
+        except (LedgerUnavailable, StoreUnavailable, StoreRefused) as error:
+            if time.monotonic() < ends_s:  # a service that was killed comes back in this time
+                await asyncio.sleep(AGAIN_S)
+            elif isinstance(error, LedgerUnavailable):
+                unreachable("the ledger", target.postgres_url, error)
+            else:
+                unreachable("Redis", target.redis_url, error)
+        except NotCaughtUp as error:
+            fail(str(error))
+
+
+async def _audit(target: Target, campaign_ids: Sequence[str], ends_s: float) -> Report:
     pool = Pool(target.postgres_url, 2)
     reports = []
     try:
@@ -27,12 +44,6 @@ async def audit(target: Target, campaign_ids: Sequence[str], drain_s: float = DR
             for campaign_id in campaign_ids:
                 left_ms = max(int((ends_s - time.monotonic()) * 1000), 1)
                 reports += (await auditor.run(campaign_id, left_ms)).campaigns
-    except LedgerUnavailable as error:
-        unreachable("the ledger", target.postgres_url, error)
-    except (StoreUnavailable, StoreRefused) as error:
-        unreachable("Redis", target.redis_url, error)
-    except NotCaughtUp as error:
-        fail(str(error))
     finally:
         await pool.close()
     return Report(reports, [])

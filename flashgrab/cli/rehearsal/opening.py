@@ -35,7 +35,7 @@ class Gateway:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._http = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_S)
+        self._http = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False)
 
     async def close(self) -> None:
         """Let go of the connections."""

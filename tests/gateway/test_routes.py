@@ -1,0 +1,676 @@
+"""Every route besides the outcomes of a grab: passes, readings, health, the demo, refusals."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+from blockbuster import blockbuster_ctx
+from structlog.testing import capture_logs
+
+from flashgrab import keys
+from flashgrab.clock import SystemClock, from_rfc3339
+from flashgrab.model import AFTER_END_MS
+from gateway.redis_clock import SKEW_MS_MAX
+from gateway.routes import BODY_BYTES_MAX
+from tests.gateway.serving import HOUR_MS, IDENTITY_KEY, Served, serving, until
+from tests.lua.server import Valkey
+
+pytestmark = pytest.mark.anyio
+
+ORIGIN = "https://shop.example"
+
+
+@pytest.fixture(scope="module")
+async def strict(redis_server: Valkey, anyio_backend: str) -> AsyncIterator[Served]:
+    """A gateway as in production: audience and issuer set, cross-origin use, no demo."""
+    changes: dict[str, Any] = {
+        "demo": False,
+        "identity_audience": "flashgrab",
+        "identity_issuer": "shop",
+    }
+    async with serving(redis_server.url, cors_origins=(ORIGIN,), **changes) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+async def bare(redis_server: Valkey, anyio_backend: str) -> AsyncIterator[Served]:
+    """A gateway without identity."""
+    async with serving(redis_server.url, identity_key="", demo=False) as gateway:
+        yield gateway
+
+
+def identity(user: str = "u1", **changes: Any) -> dict[str, str]:
+    """The header of the shop's token."""
+    claims: dict[str, Any] = {
+        "sub": user, "exp": int(time.time()) + 60, "aud": "flashgrab", "iss": "shop", **changes,
+    }  # fmt: skip
+    return {"authorization": f"Bearer {jwt.encode(claims, IDENTITY_KEY, algorithm='HS256')}"}
+
+
+def assert_problem(response: httpx2.Response, status: int, code: str) -> Any:
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert (response.status_code, body["status"], body["code"]) == (status, status, code)
+    return body
+
+
+async def ask_pass(served: Served, campaign_id: str, **headers: str) -> httpx2.Response:
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await served.http.post(f"/v1/campaigns/{campaign_id}/passes", headers=headers)
+
+
+# -- passes --------------------------------------------------------------------------------------
+
+
+async def test_a_pass_is_issued_and_grabs(strict: Served) -> None:
+    """201 with exactly the contract's fields; valid until 10 minutes after the last round."""
+    campaign_id = await strict.campaign(rounds=[(-1000, 1000, 1), (HOUR_MS, 2 * HOUR_MS, 1)])
+    response = await ask_pass(strict, campaign_id, **identity("anna"))
+    assert response.status_code == 201
+    body = response.json()
+    assert set(body) == {"pass", "campaign_id", "not_before", "expires_at"}
+    assert body["campaign_id"] == campaign_id
+    ends_at = strict.known(campaign_id).ends_at
+    assert from_rfc3339(body["expires_at"]) == ends_at + AFTER_END_MS
+    assert abs(from_rfc3339(body["not_before"]) - time.time() * 1000) < 2000
+    assert response.headers["cache-control"] == "no-store"
+    bearer = {"authorization": f"Bearer {body['pass']}"}
+    grab = await strict.http.post(f"/v1/campaigns/{campaign_id}/grabs", headers=bearer)
+    assert grab.status_code == 201
+    assert (await strict.store.holder(campaign_id, "anna")).startswith("1,1,1,g,!")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Basic dTpw"},
+        {"authorization": "Bearer not.a.token"},
+        identity(aud="other"),
+        identity(iss="other"),
+        identity(exp=int(time.time()) - 1),
+        identity(sub="not,a,user"),
+    ],
+    ids=["none", "empty", "bare", "basic", "junk", "aud", "iss", "expired", "form"],
+)
+async def test_a_pass_needs_an_identity(strict: Served, headers: dict[str, str]) -> None:
+    """Whatever is wrong with the token: one answer for all, 401 with WWW-Authenticate."""
+    campaign_id = await strict.campaign()
+    response = await ask_pass(strict, campaign_id, **headers)
+    assert_problem(response, 401, "IDENTITY_INVALID")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_pass_is_no_identity(strict: Served) -> None:
+    """A pass does not get its holder another pass."""
+    campaign_id = await strict.campaign()
+    bearer = f"Bearer {strict.token(campaign_id, 'u1')}"
+    assert_problem(
+        await ask_pass(strict, campaign_id, authorization=bearer), 401, "IDENTITY_INVALID"
+    )
+
+
+async def test_a_device_campaign_needs_a_device(strict: Served) -> None:
+    """Without X-Device-Id 400; the device that counts is the one of the pass."""
+    campaign_id = await strict.campaign(per_device=1, quota=5)
+    body = assert_problem(await ask_pass(strict, campaign_id, **identity()), 400, "INVALID_REQUEST")
+    assert "X-Device-Id" in body["detail"]
+    empty = await ask_pass(strict, campaign_id, x_device_id="", **identity())
+    assert_problem(empty, 400, "INVALID_REQUEST")
+    for user, expected in [("u1", "GRANTED"), ("u2", "DEVICE_LIMIT")]:
+        issued = await ask_pass(strict, campaign_id, x_device_id="phone-1", **identity(user))
+        bearer = {"authorization": f"Bearer {issued.json()['pass']}", "x-device-id": user}
+        grab = await strict.http.post(f"/v1/campaigns/{campaign_id}/grabs", headers=bearer)
+        assert grab.json().get("code", "GRANTED") == expected
+
+
+async def test_a_device_id_has_its_form(strict: Served) -> None:
+    """A device id with other characters, or too long, is 400 also where none is needed."""
+    campaign_id = await strict.campaign()
+    for device in ("a b", "a,b", "x" * 65, "é"):
+        headers: Any = {**identity(), "x-device-id": device.encode("latin-1")}
+        response = await strict.http.post(f"/v1/campaigns/{campaign_id}/passes", headers=headers)
+        assert_problem(response, 400, "INVALID_REQUEST")
+
+
+async def test_passes_of_campaigns_that_are_not_there(strict: Served) -> None:
+    """Unknown is 404 (after the identity), malformed is 400, over for ten minutes is 409."""
+    assert_problem(await ask_pass(strict, "nobody-knows"), 401, "IDENTITY_INVALID")
+    unknown = await ask_pass(strict, "nobody-knows", **identity())
+    assert_problem(unknown, 404, "CAMPAIGN_NOT_FOUND")
+    malformed = await ask_pass(strict, "Not_One", **identity())
+    assert_problem(malformed, 400, "INVALID_REQUEST")
+    over = await strict.campaign(rounds=[(-HOUR_MS, -AFTER_END_MS - 1, 1)])
+    assert_problem(await ask_pass(strict, over, **identity()), 409, "ENDED")
+    just = await strict.campaign(rounds=[(-HOUR_MS, -AFTER_END_MS + 60_000, 1)])
+    assert (await ask_pass(strict, just, **identity())).status_code == 201
+
+
+async def test_without_identity_there_are_no_passes(bare: Served) -> None:
+    """Where no identity is configured asking for a pass is 503, and an identity opens nothing."""
+    campaign_id = await bare.campaign()
+    response = await ask_pass(bare, campaign_id, **identity())
+    assert_problem(response, 503, "BACKEND_UNAVAILABLE")
+    assert "retry-after" in response.headers
+    shown = await bare.http.get(f"/v1/grabs/{campaign_id}-1", headers=identity())
+    assert_problem(shown, 401, "PASS_INVALID")
+
+
+# -- bearer and passes at the grab ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer   "])
+async def test_the_scheme_is_read_in_any_case(served: Served, scheme: str) -> None:
+    """Scheme names have no case, and spaces after them are skipped (RFC 9110)."""
+    campaign_id = await served.campaign()
+    headers = {"authorization": scheme + served.token(campaign_id, "u1")}
+    assert (await served.grab(campaign_id, headers=headers)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "Bearer{}", "Basic {}", "Bearer {} x", "Bearer {}.", "é {}"]
+)
+async def test_other_forms_of_a_pass_are_refused(served: Served, form: str) -> None:
+    """Anything but `Bearer TOKEN` is 401, the same for all."""
+    campaign_id = await served.campaign()
+    header = form.format(served.token(campaign_id, "u1")).encode("latin-1")
+    assert_problem(
+        await served.grab(campaign_id, headers={"authorization": header}), 401, "PASS_INVALID"
+    )
+
+
+async def test_passes_that_do_not_count(served: Served) -> None:
+    """Expired, of another key, of another campaign, changed, endless, absent."""
+    campaign_id, other = await served.campaign(), await served.campaign()
+    good = served.token(campaign_id, "u1")
+    version, kid, payload, mac = good.split(".")
+    bad = [
+        served.token(campaign_id, "u1", valid_ms=0),
+        f"{version}.t2.{payload}.{mac}",
+        f"v2.{kid}.{payload}.{mac}",
+        f"{version}.{kid}.{payload}.",
+        f"{version}.{kid}.{payload}A.{mac}",
+        f"{version}.{kid}.{payload}",
+        "x" * 4000,
+        identity()["authorization"].split()[1],
+    ]
+    for token in bad:
+        response = await served.grab(campaign_id, headers={"authorization": f"Bearer {token}"})
+        assert_problem(response, 401, "PASS_INVALID")
+    bearer = {"authorization": f"Bearer {served.token(other, 'u1')}"}
+    assert_problem(await served.grab(campaign_id, headers=bearer), 403, "PASS_OTHER_CAMPAIGN")
+    no_header = await served.http.post(f"/v1/campaigns/{campaign_id}/grabs")
+    assert_problem(no_header, 401, "PASS_INVALID")
+    assert await served.facts(campaign_id) == []
+
+
+@pytest.mark.parametrize(
+    "key, good",
+    [
+        ("a", True),
+        ("A-z0.9_~-", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("", False),
+        ("a b", False),
+        ("!abc", False),
+        ("a,b", False),
+        ("a;b", False),
+        ("ä", False),
+    ],
+)
+async def test_the_form_of_an_idempotency_key(served: Served, key: str, good: bool) -> None:
+    """1 to 64 of A-Z a-z 0-9 . _ ~ -; never one that looks like the gateway's own."""
+    campaign_id = await served.campaign()
+    headers: Any = {"idempotency-key": key.encode("latin-1")}
+    response = await served.grab(campaign_id, headers=headers)
+    if good:
+        assert response.status_code == 201
+    else:
+        assert_problem(response, 400, "IDEMPOTENCY_KEY_INVALID")
+
+
+async def test_two_idempotency_keys_are_none(served: Served) -> None:
+    """Which of two keys counts is not guessed."""
+    campaign_id = await served.campaign()
+    token = served.token(campaign_id, "u1")
+    bearer = ("authorization", f"Bearer {token}")
+    headers = [bearer, ("idempotency-key", "a"), ("idempotency-key", "b")]
+    response = await served.http.post(f"/v1/campaigns/{campaign_id}/grabs", headers=headers)
+    assert_problem(response, 400, "IDEMPOTENCY_KEY_INVALID")
+
+
+# -- bodies and addresses ------------------------------------------------------------------------
+
+
+async def _chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_a_grab_has_an_empty_body(served: Served) -> None:
+    """A body is 400, one past the bound 413 and the end of the connection; an empty one is fine,
+    also where it comes in chunks."""
+    campaign_id = await served.campaign(per_user=2)
+    assert (await served.grab(campaign_id, content=b"")).status_code == 201
+    assert (await served.grab(campaign_id, content=_chunks())).status_code == 201
+    for content in (b"{}", _chunks(b"{", b"}"), b"x" * BODY_BYTES_MAX):
+        response = await served.grab(campaign_id, content=content)
+        assert_problem(response, 400, "INVALID_REQUEST")
+        assert response.json()["detail"] == "A grab has an empty body."
+    for content in (b"x" * (BODY_BYTES_MAX + 1), _chunks(*[b"x" * 1000] * 5)):
+        response = await served.grab(campaign_id, content=content)
+        assert_problem(response, 413, "REQUEST_TOO_LARGE")
+        assert response.headers["connection"] == "close"
+
+
+async def test_asking_for_a_pass_takes_no_body(strict: Served) -> None:
+    """The same rules for passes."""
+    campaign_id = await strict.campaign()
+    path = f"/v1/campaigns/{campaign_id}/passes"
+    small = await strict.http.post(path, headers=identity(), content=b"{}")
+    assert_problem(small, 400, "INVALID_REQUEST")
+    large = await strict.http.post(path, headers=identity(), content=b"x" * (BODY_BYTES_MAX + 1))
+    assert_problem(large, 413, "REQUEST_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["UPPER", "-x", "_x", "a" * 49, "a%20b", "a%00b", "%7Bc%3Ax%7D", "a%0Ab", "%C3%A9", "a" * 5000],
+)
+async def test_malformed_campaign_ids(served: Served, name: str) -> None:
+    """What cannot be a campaign id is 400 for grabs and passes, 404 to look at; never a key."""
+    bearer = {"authorization": f"Bearer {served.token('any', 'u1')}"}
+    for what in ("grabs", "passes"):
+        response = await served.http.post(f"/v1/campaigns/{name}/{what}", headers=bearer)
+        assert_problem(response, 400, "INVALID_REQUEST")
+    assert_problem(await served.http.get(f"/v1/campaigns/{name}"), 404, "CAMPAIGN_NOT_FOUND")
+
+
+async def test_an_id_in_another_spelling_is_the_same(served: Served) -> None:
+    """A percent-encoded letter is that letter."""
+    campaign_id = await served.campaign()
+    spelled = f"%{ord(campaign_id[0]):02x}{campaign_id[1:]}"
+    assert (await served.http.get(f"/v1/campaigns/{spelled}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "method, path, status, allow",
+    [
+        ("GET", "/nothing", 404, None),
+        ("GET", "/v1", 404, None),
+        ("GET", "/v1/campaigns/", 404, None),
+        ("GET", "/livez/", 404, None),
+        ("GET", "//v1/campaigns", 404, None),
+        ("POST", "/v1/campaigns/a%2Fb/grabs", 404, None),
+        ("GET", "/metrics", 404, None),
+        ("GET", "/v1/campaigns/x/grabs", 405, {"POST"}),
+        ("PUT", "/v1/campaigns/x/grabs", 405, {"POST"}),
+        ("DELETE", "/v1/grabs/x-1", 405, {"GET", "HEAD"}),
+        ("POST", "/v1/campaigns", 405, {"GET", "HEAD"}),
+        ("OPTIONS", "/v1/campaigns", 405, {"GET", "HEAD"}),
+        ("POST", "/livez", 405, {"GET", "HEAD"}),
+    ],
+)
+async def test_unknown_addresses_and_methods_are_problems(
+    served: Served, method: str, path: str, status: int, allow: set[str] | None
+) -> None:
+    """404 and 405 as problem+json; 405 names what is allowed; nobody is redirected."""
+    response = await served.http.request(method, path)
+    assert_problem(response, status, "NOT_FOUND" if status == 404 else "METHOD_NOT_ALLOWED")
+    named = response.headers.get("allow")
+    assert (set(named.split(", ")) if named else None) == allow
+
+
+# -- one grab ------------------------------------------------------------------------------------
+
+
+async def _show(served: Served, name: str, **headers: str) -> httpx2.Response:
+    return await served.http.get(f"/v1/grabs/{name}", headers=headers)
+
+
+async def test_the_owner_sees_his_grab(strict: Served) -> None:
+    """By pass and by identity; GRANTED, below the watermark PERSISTED, then RETURNED."""
+    campaign_id = await strict.campaign()
+    name = (await strict.grab(campaign_id, "anna")).json()["grab_id"]
+    bearer = {"authorization": f"Bearer {strict.token(campaign_id, 'anna')}"}
+
+    async def state() -> set[str]:
+        answers = [await _show(strict, name, **h) for h in (bearer, identity("anna"))]
+        for answer in answers:
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "no-store"
+            assert set(answer.json()) == {"grab_id", "state", "serial", "round"}
+            assert (answer.json()["grab_id"], answer.json()["serial"]) == (name, 1)
+        return {answer.json()["state"] for answer in answers}
+
+    assert await state() == {"GRANTED"}
+    assert await strict.store.settle(campaign_id, 1, 1, "") == 0
+    await strict.gateway.catalogue.refresh(campaign_id)
+    assert await state() == {"PERSISTED"}
+    held = await strict.store.holder(campaign_id, "anna")
+    holders = keys.holders(campaign_id)
+    await strict.store._redis.hset(holders, "anna", held.replace(",g,", ",r,"))
+    assert await state() == {"RETURNED"}
+
+
+async def test_others_do_not_see_it(strict: Served) -> None:
+    """Somebody else's grab, one that is not there and one that cannot be: the same 404."""
+    campaign_id, other = await strict.campaign(), await strict.campaign()
+    name = (await strict.grab(campaign_id, "anna")).json()["grab_id"]
+    of_bert = {"authorization": f"Bearer {strict.token(campaign_id, 'bert')}"}
+    of_other = {"authorization": f"Bearer {strict.token(other, 'anna')}"}
+    seen = [await _show(strict, name, **h) for h in (of_bert, of_other, identity("bert"))]
+    names = [f"{campaign_id}-2", f"{campaign_id}-01", f"{campaign_id}-0", "x", "-1", "a%00-1"]
+    names += [f"{campaign_id}-{'9' * 400}", f"{campaign_id}-1e3", f"{campaign_id}-%D9%A1"]
+    seen += [await _show(strict, n, **identity("anna")) for n in names]
+    bodies = [assert_problem(answer, 404, "GRAB_NOT_FOUND") for answer in seen]
+    assert all(body == bodies[0] for body in bodies)
+
+
+async def test_a_grab_is_shown_to_somebody_only(served: Served) -> None:
+    """Without, or with an expired or foreign token: 401."""
+    campaign_id = await served.campaign()
+    name = (await served.grab(campaign_id)).json()["grab_id"]
+    expired = {"authorization": f"Bearer {served.token(campaign_id, 'u1', valid_ms=0)}"}
+    for headers in ({}, expired, {"authorization": "Bearer x"}):
+        response = await _show(served, name, **headers)
+        assert_problem(response, 401, "PASS_INVALID")
+        assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_grab_on_an_unconfirmed_server_is_not_called_missing(served: Served) -> None:
+    """Where the server may know less than was granted, what it does not find is 503, not 404."""
+    campaign_id = await served.campaign()
+    await served.grab(campaign_id)
+    bearer = {"authorization": f"Bearer {served.token(campaign_id, 'u1')}"}
+    await served.set(campaign_id, {"run": "another"})
+    assert (await _show(served, f"{campaign_id}-1", **bearer)).status_code == 200
+    assert_problem(await _show(served, f"{campaign_id}-2", **bearer), 503, "NOT_WARMED")
+
+
+async def test_a_grab_that_redis_refuses_to_show_is_503(served: Served) -> None:
+    """An error of Redis is a problem of ours, said as one, without a traceback."""
+    campaign_id = await served.campaign()
+    await served.store._redis.set(keys.holders(campaign_id), "not a hash")
+    bearer = {"authorization": f"Bearer {served.token(campaign_id, 'u1')}"}
+    response = await _show(served, f"{campaign_id}-1", **bearer)
+    assert_problem(response, 503, "BACKEND_UNAVAILABLE")
+    await served.store._redis.delete(keys.holders(campaign_id))
+
+
+# -- campaigns -----------------------------------------------------------------------------------
+
+
+async def test_a_campaign_can_be_looked_at(served: Served) -> None:
+    """Exactly the public fields, the server's time, cacheable for a second."""
+    campaign_id = await served.campaign(quota=3, per_user=2)
+    await served.grab(campaign_id)
+    response = await served.http.get(f"/v1/campaigns/{campaign_id}")
+    body = response.json()
+    assert set(body) == {
+        "campaign_id", "name", "status", "per_user", "per_device", "rule", "rounds", "server_time",
+    }  # fmt: skip
+    assert (body["status"], body["per_user"]) == ("CLAIMABLE", 2)
+    assert [(r["round"], r["quota"], r["left"]) for r in body["rounds"]] == [(1, 3, 2)]
+    assert abs(from_rfc3339(body["server_time"]) - await served.store.now_ms()) < 1000
+    assert response.headers["cache-control"] == "public, max-age=1"
+    assert response.headers["content-type"] == "application/json"
+    every = (await served.http.get("/v1/campaigns")).json()
+    (listed,) = [c for c in every["campaigns"] if c["campaign_id"] == campaign_id]
+    assert {**listed, "server_time": body["server_time"]} == body
+    assert "server_time" in every
+    head = await served.http.head(f"/v1/campaigns/{campaign_id}")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/v1/campaigns/{}", "/v1/campaigns"])
+async def test_the_tag_changes_with_the_state_alone(served: Served, path: str) -> None:
+    """The same state: 304 without a body, in any form of If-None-Match; another: 200."""
+    campaign_id = await served.campaign(quota=3)
+    url = path.format(campaign_id)
+    tag = (await served.http.get(url)).headers["etag"]
+    for given in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
+        response = await served.http.get(url, headers={"if-none-match": given})
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["etag"] == tag
+        assert response.headers["cache-control"] == "public, max-age=1"
+    await served.grab(campaign_id)
+    response = await served.http.get(url, headers={"if-none-match": f'{tag}, "y"'})
+    assert response.status_code == 200
+    assert response.headers["etag"] != tag
+
+
+async def test_the_status_follows_time_and_stock(served: Served) -> None:
+    """NOT_STARTED, SOLD_OUT, ENDED, PAUSED and OFFLINE as the public sees them."""
+    soon = await served.campaign(rounds=[(HOUR_MS, 2 * HOUR_MS, 1)])
+    over = await served.campaign(rounds=[(-2000, -1000, 1)])
+    gone = await served.campaign(quota=1)
+    await served.grab(gone)
+    paused, closed = await served.campaign(), await served.campaign()
+    await served.set(paused, {"status": "PAUSED"})
+    await served.set(closed, {"status": "OFFLINE"})
+    wanted = dict.fromkeys([soon, over, gone, paused, closed], "")
+    for campaign_id in wanted:
+        wanted[campaign_id] = (await served.http.get(f"/v1/campaigns/{campaign_id}")).json()[
+            "status"
+        ]
+    assert list(wanted.values()) == ["NOT_STARTED", "ENDED", "SOLD_OUT", "PAUSED", "OFFLINE"]
+
+
+# -- health and clock ----------------------------------------------------------------------------
+
+
+async def test_health(served: Served) -> None:
+    """Alive and ready, as JSON."""
+    for path in ("/livez", "/readyz"):
+        response = await served.http.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_ready_names_what_is_missing() -> None:
+    """Started without Redis: alive, but not ready, naming Redis and the campaigns; grabs of
+    campaigns that it cannot know are 404, none is granted."""
+    async with serving("redis://127.0.0.1:1/0", request_deadline_ms=200) as served:
+        assert (await served.http.get("/livez")).status_code == 200
+        response = await served.http.get("/readyz")
+        body = assert_problem(response, 503, "BACKEND_UNAVAILABLE")
+        assert body["missing"] == ["redis", "campaigns"]
+        assert "redis" in body["detail"]
+        assert "retry-after" in response.headers
+        assert_problem(await served.grab("any"), 404, "CAMPAIGN_NOT_FOUND")
+
+
+class WrongClock(SystemClock):
+    """A wall clock that is ahead."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+
+async def test_with_a_wrong_clock_everything_is_refused_and_alarmed_of(
+    redis_server: Valkey,
+) -> None:
+    """More than 5 s apart: 503 also for a pass that would look expired; readyz says clock; the
+    alarm is raised once and taken back."""
+    clock = WrongClock()
+    async with serving(redis_server.url, clock) as served:
+        campaign_id = await served.campaign()
+        expired = {"authorization": f"Bearer {served.token(campaign_id, 'u1', valid_ms=0)}"}
+        clock.ahead_ms = SKEW_MS_MAX - 1000
+        assert (await served.grab(campaign_id)).status_code == 201
+        with capture_logs() as logs:
+            clock.ahead_ms = SKEW_MS_MAX + 1000
+            answers = [
+                await served.grab(campaign_id),
+                await served.grab(campaign_id, headers=expired),
+                await _show(served, f"{campaign_id}-1", **expired),
+                await ask_pass(served, campaign_id, **identity()),
+            ]
+            ready = (await served.http.get("/readyz")).json()
+            await until("the alarm", lambda: len(logs) == 1)
+            clock.ahead_ms = 0
+            await until("its end", lambda: len(logs) == 2)
+        for answer in answers:
+            assert "clock" in assert_problem(answer, 503, "BACKEND_UNAVAILABLE")["detail"]
+            assert "retry-after" in answer.headers
+        assert ready["missing"] == ["clock"]
+        assert [(log["event"], log["refusing"]) for log in logs] == [
+            ("clock_skew", True),
+            ("clock_skew", False),
+        ]
+        assert (await served.grab(campaign_id, "u2")).status_code == 201
+
+
+# -- the demo ------------------------------------------------------------------------------------
+
+
+async def test_the_demo_mints_an_identity(served: Served) -> None:
+    """A token that gets a pass; forms are checked."""
+    campaign_id = await served.campaign()
+    response = await served.http.post("/demo/identity", json={"user_id": "anna"})
+    assert response.status_code == 201
+    assert set(response.json()) == {"token", "user_id", "expires_at"}
+    bearer = f"Bearer {response.json()['token']}"
+    assert (await ask_pass(served, campaign_id, authorization=bearer)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"5", b'"x"', b"{}", b'{"user_id":5}', b'{"user_id":"a b"}', b"\xff"],
+    ids=repr,
+)
+async def test_the_demo_refuses_what_is_no_user(served: Served, content: bytes) -> None:
+    """Anything but {"user_id": "…"} of the right form is 400."""
+    response = await served.http.post("/demo/identity", content=content)
+    assert_problem(response, 400, "INVALID_REQUEST")
+
+
+async def test_the_demo_takes_no_large_body(served: Served) -> None:
+    """Past the bound 413."""
+    response = await served.http.post("/demo/identity", content=b" " * (BODY_BYTES_MAX + 1))
+    assert_problem(response, 413, "REQUEST_TOO_LARGE")
+
+
+async def test_without_demo_its_route_is_not_there(strict: Served) -> None:
+    """404 like any address that does not exist."""
+    response = await strict.http.post("/demo/identity", json={"user_id": "anna"})
+    body = assert_problem(response, 404, "NOT_FOUND")
+    assert body == (await strict.http.post("/nothing")).json()
+
+
+# -- cross-origin --------------------------------------------------------------------------------
+
+
+async def test_a_preflight_is_answered_for_the_listed_origin(strict: Served) -> None:
+    """Methods and headers of the contract, kept for two hours."""
+    response = await strict.http.options(
+        "/v1/campaigns/x/grabs",
+        headers={
+            "origin": ORIGIN,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,idempotency-key,x-device-id",
+        },
+    )
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["access-control-max-age"] == "7200"
+    assert "POST" in response.headers["access-control-allow-methods"]
+    assert "access-control-allow-credentials" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://shop.example.evil", "http://shop.example", "https://shop.example:444", "null"],
+)
+async def test_other_origins_get_nothing(strict: Served, origin: str) -> None:
+    """The list is exact: scheme, host and port."""
+    asked = {"origin": origin, "access-control-request-method": "POST"}
+    preflight = await strict.http.options("/v1/campaigns/x/grabs", headers=asked)
+    plain = await strict.http.get("/v1/campaigns", headers={"origin": origin})
+    for response in (preflight, plain):
+        assert "access-control-allow-origin" not in response.headers
+    assert preflight.status_code == 400
+
+
+async def test_answers_across_origins_show_retry_after_and_location(strict: Served) -> None:
+    """Granted and refused answers carry the origin and expose the headers that a page needs."""
+    campaign_id = await strict.campaign(quota=1)
+    headers = {"origin": ORIGIN}
+    answers = [await strict.grab(campaign_id, f"u{n}", headers=headers) for n in range(2)]
+    assert [a.status_code for a in answers] == [201, 409]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        exposed = answer.headers["access-control-expose-headers"].split(", ")
+        assert set(exposed) == {"Retry-After", "Location"}
+        assert "Origin" in answer.headers["vary"]
+
+
+async def test_without_origins_there_is_no_cross_origin_use(served: Served) -> None:
+    """Nothing is allowed that was not listed."""
+    response = await served.http.get("/v1/campaigns", headers={"origin": ORIGIN})
+    assert "access-control-allow-origin" not in response.headers
+
+
+# -- inside --------------------------------------------------------------------------------------
+
+
+async def test_metrics_count_by_outcome_and_never_by_input(served: Served) -> None:
+    """Each answer is one count under its outcome; what clients send becomes no label."""
+    campaign_id = await served.campaign(quota=1)
+    for user in ("u1", "u2"):
+        await served.grab(campaign_id, user)
+    await served.grab("made-up-campaign")
+    values = served.metrics.values
+    assert values[("flashgrab_grabs", (campaign_id, "GRANTED"))] == 1
+    assert values[("flashgrab_grabs", (campaign_id, "SOLD_OUT"))] == 1
+    assert values[("flashgrab_grabs", ("unknown", "CAMPAIGN_NOT_FOUND"))] >= 1
+    assert values[("flashgrab_refused_locally", ("CAMPAIGN_NOT_FOUND",))] >= 1
+    assert values[("flashgrab_inflight", ())] == 0
+    assert not any("made-up-campaign" in labels for _, labels in values)
+
+
+async def test_requests_in_flight_are_counted(served: Served) -> None:
+    """flashgrab_inflight is the number of grabs that wait for their answer."""
+    campaign_id = await served.campaign()
+    batcher = served.gateway.batcher(served.known(campaign_id))
+    connected = served.gateway.wire.connected
+    connected.clear()  # so that batches wait
+    waiting = [asyncio.create_task(served.grab(campaign_id, f"u{n}")) for n in range(3)]
+    try:
+        await until("they wait", lambda: batcher.requests == 3)
+        assert served.metrics.values[("flashgrab_inflight", ())] == 3
+    finally:
+        connected.set()
+    assert {(await w).status_code for w in waiting} == {201}
+    assert served.metrics.values[("flashgrab_inflight", ())] == 0
+
+
+async def test_no_route_blocks_the_loop(served: Served) -> None:
+    """While every kind of request is answered, no code of ours makes a blocking call."""
+    campaign_id = await served.campaign()
+    with blockbuster_ctx(scanned_modules=["gateway", "flashgrab"]):
+        grab = await served.grab(campaign_id, key="k")
+        bearer = {"authorization": f"Bearer {served.token(campaign_id, 'u1')}"}
+        minted = await served.http.post("/demo/identity", json={"user_id": "anna"})
+        token = f"Bearer {minted.json()['token']}"
+        answers = [
+            grab,
+            minted,
+            await ask_pass(served, campaign_id, authorization=token),
+            await _show(served, f"{campaign_id}-1", **bearer),
+            await served.http.get("/v1/campaigns"),
+            await served.http.get(f"/v1/campaigns/{campaign_id}"),
+            await served.http.get("/openapi.json"),
+            await served.http.get("/readyz"),
+        ]
+        await served.gateway.catalogue.refresh(campaign_id)
+    assert [a.status_code for a in answers] == [201, 201, 201, 200, 200, 200, 200, 200]

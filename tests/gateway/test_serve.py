@@ -1,0 +1,408 @@
+"""`flashgrab gateway` as its users run it: signals, ports, settings, processes, metrics."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from flashgrab import scripts
+from flashgrab.keys import REGISTRY
+from flashgrab.passes import PassKeys, issue
+from gateway.serve import listen
+from tests.gateway.serving import HOUR_MS, IDENTITY_KEY, PASS_KEYS
+from tests.lua.server import Client, Valkey, valkey
+
+COMMAND = [sys.executable, "-P", "-m", "flashgrab.cli", "gateway"]
+UP_S = 20
+CONTRACT = {
+    "flashgrab_grabs": ("campaign", "outcome"),
+    "flashgrab_grab_seconds": (),
+    "flashgrab_batch_size": (),
+    "flashgrab_script_seconds": ("script",),
+    "flashgrab_left": ("campaign", "round"),
+    "flashgrab_outbox_entries": ("campaign",),
+    "flashgrab_relay_lag_seconds": (),
+    "flashgrab_persist_lag_serials": ("campaign",),
+    "flashgrab_invariant_ok": ("campaign", "invariant"),
+    "flashgrab_inflight": (),
+    "flashgrab_refused_locally": ("reason",),
+}
+"""Names and labels of contract §6; a counter's `_total` is the exposition's own."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Valkey]:
+    """A Valkey that tests may freeze."""
+    with valkey(tcp=True) as running:
+        yield running
+
+
+def until(what: str, met: Callable[[], Any], within_s: float = UP_S) -> Any:
+    """Wait for a condition, and give its value; fails naming it."""
+    end = time.monotonic() + within_s
+    while True:
+        if value := met():
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(server: Valkey, **changes: str) -> dict[str, str]:
+    """A whole environment of a gateway on free ports, nothing of this one's."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("FLASHGRAB_")}
+    values = {
+        "REDIS_URL": server.url,
+        "PASS_KEYS": PASS_KEYS,
+        "IDENTITY_KEY": IDENTITY_KEY,
+        "PORT": str(free_port()),
+        "METRICS_PORT": str(free_port()),
+        **changes,
+    }
+    return clean | {f"FLASHGRAB_{name}": value for name, value in values.items()}
+
+
+class Running:
+    """A gateway as a process; what it says goes to a file."""
+
+    def __init__(self, env: Mapping[str, str], *arguments: str) -> None:
+        self.url = f"http://127.0.0.1:{env['FLASHGRAB_PORT']}"
+        self.metrics_url = f"http://127.0.0.1:{env['FLASHGRAB_METRICS_PORT']}/metrics"
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], env=env, stdout=self._said, stderr=self._said
+        )
+
+    @property
+    def said(self) -> str:
+        self._said.seek(0)
+        return self._said.read()
+
+    @property
+    def children(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def is_ready(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"ended with {self.process.returncode}: {self.said}")
+        try:
+            return httpx2.get(self.url + "/readyz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def grab(self, campaign_id: str, user: str, timeout_s: float = 5) -> httpx2.Response:
+        expires_ms = int(time.time() * 1000) + HOUR_MS
+        token = issue(PassKeys.parse(PASS_KEYS), campaign_id, user, "", expires_ms)
+        headers = {"authorization": f"Bearer {token}", "idempotency-key": "k"}
+        path = f"{self.url}/v1/campaigns/{campaign_id}/grabs"
+        return httpx2.post(path, headers=headers, timeout=timeout_s)
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        text = httpx2.get(self.metrics_url).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def close(self) -> None:
+        children = self.children if self.process.poll() is None else []
+        for pid in [self.process.pid, *children]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self._said.close()
+
+
+@contextlib.contextmanager
+def running(env: Mapping[str, str], *arguments: str) -> Iterator[Running]:
+    """A gateway until the block ends, ready."""
+    gateway = Running(env, *arguments)
+    try:
+        until("the gateway is ready", gateway.is_ready)
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def publish(server: Valkey, campaign_id: str, quota: int = 1000) -> None:
+    """A campaign that is open."""
+    client = Client(server.path)
+    now_ms = client.now_ms()
+    run = next(
+        line[7:] for line in client.call("INFO", "server").split("\r\n") if line[:7] == "run_id:"
+    )
+    definition = '{"name": "A test", "rule": {}}'
+    args = [scripts.SCHEMA, 1, run, 1, "op", definition, 1, 0, 10**6]
+    touched = [f"{{c:{campaign_id}}}", f"{{c:{campaign_id}}}:r:1"]
+    client.script(scripts.PUBLISH, touched, [*args, now_ms - 1000, now_ms + HOUR_MS, quota])
+    client.call("SADD", REGISTRY, campaign_id)
+    client.close()
+
+
+# -- signals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_answers_what_is_in_flight(server: Valkey, processes: str) -> None:
+    """Grabs that wait for Redis when SIGTERM comes are granted all the same; then exit 0, the
+    port is free, and no child is left."""
+    campaign_id = f"drain-{processes}"
+    publish(server, campaign_id)
+    env = environment(server, REQUEST_DEADLINE_MS="10000")
+    with running(env, "--processes", processes) as gateway:
+        assert gateway.grab(campaign_id, "first").status_code == 201
+        children = gateway.children
+        answers: list[int] = []
+
+        def send(user: str) -> None:
+            answers.append(gateway.grab(campaign_id, user, 15).status_code)
+
+        senders = [
+            threading.Thread(
+                target=lambda n=n: answers.append(
+                    gateway.grab(campaign_id, f"u{n}", 15).status_code
+                )
+            )
+            for n in range(8)
+        ]
+        server.signal(signal.SIGSTOP)
+        try:
+            for sender in senders:
+                sender.start()
+            until("all are in flight", lambda: _established(gateway) >= len(senders))
+            gateway.process.send_signal(signal.SIGTERM)
+            until("no new connections", lambda: not _accepts(gateway))
+            assert gateway.process.poll() is None
+        finally:
+            server.signal(signal.SIGCONT)
+        for sender in senders:
+            sender.join()
+        assert gateway.process.wait(15) == 0
+        assert set(answers) <= {200, 201}
+        assert len(answers) == len(senders)
+        assert not any(psutil.pid_exists(pid) for pid in children)
+        assert "Traceback" not in gateway.said
+        listen("127.0.0.1", int(env["FLASHGRAB_PORT"])).close()
+
+
+def _established(gateway: Running) -> int:
+    """Connections that gateway processes have accepted on the public port."""
+    port = int(gateway.url.rpartition(":")[2])
+    found = 0
+    for process in [psutil.Process(gateway.process.pid), *map(psutil.Process, gateway.children)]:
+        found += sum(
+            c.status == psutil.CONN_ESTABLISHED and c.laddr.port == port
+            for c in process.net_connections("tcp")
+        )
+    return found
+
+
+def _accepts(gateway: Running) -> bool:
+    with socket.socket() as probe:
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        return probe.connect_ex((host, int(port))) == 0
+
+
+@pytest.mark.parametrize("processes, moment", [("1", "says"), ("1", "listens"), ("2", "says")])
+def test_sigterm_during_the_start_ends_it(server: Valkey, processes: str, moment: str) -> None:
+    """A signal while it or its children are still starting is not lost: all end."""
+    gateway = Running(environment(server), "--processes", processes)
+    try:
+        if moment == "says":
+            until("it says that it starts", lambda: "gateway_starts" in gateway.said)
+        else:
+            until("it listens", lambda: _accepts(gateway))
+        children = gateway.children
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(UP_S) in (0, -signal.SIGTERM)
+        until("no child is left", lambda: not any(map(_is_alive, children)))
+    finally:
+        gateway.close()
+
+
+# -- what it refuses to start with ---------------------------------------------------------------
+
+
+def _run(env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        COMMAND, env=env, capture_output=True, text=True, timeout=UP_S, check=False
+    )
+
+
+@pytest.mark.parametrize("variable", ["FLASHGRAB_PORT", "FLASHGRAB_METRICS_PORT"])
+def test_a_port_in_use_is_one_line(server: Valkey, variable: str) -> None:
+    """Exit 2 and one line that says which port, and what to do."""
+    env = environment(server)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(env[variable])))
+        taken.listen()
+        done = _run(env)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line == (
+        f"cannot listen on 127.0.0.1:{env[variable]}: Address already in use;"
+        f" stop what uses it, or set {variable}"
+    )
+
+
+def test_wrong_settings_are_listed_at_once(server: Valkey) -> None:
+    """All problems, one a line, exit 2; and no secret among them."""
+    secret = "s3cr3t-" + "x" * 8
+    env = environment(
+        server,
+        REDIS_URL=f"http://:{secret}@127.0.0.1",
+        PASS_KEYS=f"k1:{secret}",
+        IDENTITY_KEY=secret,
+        BATCH_MAX="1001",
+        PORT="many",
+        HOST="0.0.0.0",
+        DEMO="yes",
+        CORS_ORIGINS="*",
+    )
+    done = _run(env)
+    assert done.returncode == 2
+    head, *lines = done.stderr.splitlines()
+    assert "docs/settings.md" in head
+    named = [line.split(":")[0].strip() for line in lines]
+    assert sorted(named) == sorted(
+        f"FLASHGRAB_{name}"
+        for name in (
+            *("REDIS_URL", "PASS_KEYS", "IDENTITY_KEY", "BATCH_MAX", "PORT", "DEMO"),
+            "CORS_ORIGINS",
+        )
+    )
+    assert secret not in done.stderr + done.stdout
+
+
+def test_secrets_are_not_in_what_it_says(server: Valkey) -> None:
+    """Settings print without secrets, and so does a gateway that cannot reach its Redis."""
+    secret = "s3cr3t-" + "x" * 40
+    env = environment(
+        server, REDIS_URL=f"redis://:{secret}@127.0.0.1:1/0", PASS_KEYS=f"k1:{secret}",
+        IDENTITY_KEY=secret, LOG_JSON="no",
+    )  # fmt: skip
+    gateway = Running(env)
+    try:
+        until("it has said so", lambda: "redis_not_connected" in gateway.said)
+        assert secret not in gateway.said
+    finally:
+        gateway.close()
+
+
+# -- processes and metrics -----------------------------------------------------------------------
+
+
+def test_two_processes_are_replaced_and_end_with_their_parent(server: Valkey) -> None:
+    """Two serve on one port. One is killed: another takes its place, what it had counted stays
+    in the sum, and the one metrics listener never goes back. The parent is killed: no child is
+    left, and the port is free."""
+    publish(server, "pair")
+    env = environment(server)
+    with running(env, "--processes", "2") as gateway:
+        first = until("two children", lambda: len(gateway.children) == 2 and gateway.children)
+        sent = [gateway.grab("pair", f"u{n}") for n in range(40)]
+        assert {answer.status_code for answer in sent} == {201}
+
+        def granted() -> float:
+            return gateway.counted("flashgrab_grabs_total", campaign="pair", outcome="GRANTED")
+
+        until("all are counted", lambda: granted() == 40)
+        os.kill(first[0], signal.SIGKILL)
+
+        def replaced() -> bool:
+            assert granted() == 40
+            now = gateway.children
+            return len(now) == 2 and first[0] not in now
+
+        until("it is replaced", replaced)
+        until("it serves", gateway.is_ready)
+        for n in range(40, 60):
+            assert gateway.grab("pair", f"u{n}").status_code == 201
+        until("these too", lambda: granted() == 60)
+        assert gateway.counted("flashgrab_grab_seconds_count") == 60
+        assert gateway.counted("flashgrab_inflight") == 0
+        assert gateway.counted("flashgrab_left", campaign="pair") <= 1000
+        assert "process_died" in gateway.said
+
+        children = gateway.children
+        assert len(children) == 2
+        gateway.process.kill()
+        gateway.process.wait()
+        until("no child is left", lambda: not any(map(_is_alive, children)))
+        listen("127.0.0.1", int(env["FLASHGRAB_PORT"])).close()
+
+
+def _is_alive(pid: int) -> bool:
+    """Not gone, and not a zombie that nobody has buried yet."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="module")
+def single(server: Valkey) -> Iterator[Running]:
+    """One process for several tests."""
+    with running(environment(server)) as gateway:
+        yield gateway
+
+
+def test_metrics_are_those_of_the_contract(server: Valkey, single: Running) -> None:
+    """Names and labels as written, on loopback, not on the public port; nothing from requests."""
+    publish(server, "seen", quota=1)
+    for user in ("made-up-user-1", "made-up-user-2"):
+        single.grab("seen", user)
+    single.grab("made-up-campaign", "made-up-user-1")
+    httpx2.get(single.url + "/made-up-path")
+    text = httpx2.get(single.metrics_url).text
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    assert set(CONTRACT) <= set(families)
+    for name, labels in CONTRACT.items():
+        for sample in families[name].samples:
+            assert set(sample.labels) - {"le"} == set(labels)
+    assert "made-up" not in text
+    assert single.counted("flashgrab_grabs_total") == 3
+    assert single.counted("flashgrab_batch_size_sum") == 2
+    assert httpx2.get(single.url + "/metrics").status_code == 404
+    port = int(single.metrics_url.rpartition(":")[2].partition("/")[0])
+    listening = [
+        c.laddr.ip
+        for c in psutil.Process(single.process.pid).net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+    ]
+    assert listening == ["127.0.0.1"]
+
+
+def test_clients_do_not_fill_the_log(single: Running) -> None:
+    """Junk, upgrades and broken requests leave no line, whatever a client sends."""
+    before = single.said
+    address = ("127.0.0.1", int(single.url.rpartition(":")[2]))
+    for junk in (b"junk\r\n\r\n", b"GET /livez HTTP/1.1\r\nUp grade: x\r\n\r\n", b"\0" * 99):
+        with socket.create_connection(address) as connection:
+            connection.sendall(junk)
+            connection.settimeout(5)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    assert httpx2.get(single.url + "/livez", headers=upgrade).status_code == 200
+    assert single.said == before
