@@ -194,6 +194,8 @@ def configure_logs(part: str, json_lines: bool) -> None:
     )
     structlog.contextvars.bind_contextvars(part=part)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s %(message)s")
+    # aiokafka says what its exceptions say, at every attempt; we say it once (worker/pause.py).
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _as_it_is(_logger: Any, _method: str, event: Any) -> Any:

@@ -10,7 +10,7 @@ def test_buyers_are_dealt_out_once() -> None:
     crowd = Crowd("u", 10, 3)
     dealt = [crowd.deal() for _ in range(4)]
     assert [len(some) for some in dealt] == [4, 3, 3, 0]
-    assert sorted(sum(dealt, [])) == sorted(f"u{n}" for n in range(10))
+    assert sorted(buyer for some in dealt for buyer in some) == sorted(f"u{n}" for n in range(10))
 
 
 def test_the_last_user_ends_the_run() -> None:

@@ -54,14 +54,15 @@ class Tally:
             self._judge(answer.ask.user_id, of_buyer)
 
     def close(self) -> None:
-        """After the last answer: the sums."""
+        """After the last answer: the sums, which come first and are never left out."""
         for buyer, answers in self._open.items():
             missing = len(self.sale.copies) - len(answers)
             self._problem(f"buyer {buyer}: {missing} requests were never answered")
         if self.granted != self.sale.expected:
-            self._problem(
+            self.problems.insert(
+                0,
                 f"granted {self.granted}, expected {self.sale.expected}"
-                f" = min(quota {self.sale.quota}, buyers {len(self.sale.buyers)})"
+                f" = min(quota {self.sale.quota}, buyers {len(self.sale.buyers)})",
             )
 
     @property
@@ -97,9 +98,7 @@ class Tally:
 
 def buyer_problems(answers: Sequence[Answered]) -> list[str]:
     """What is wrong with one buyer's answers, where he may hold one coupon; mostly nothing."""
-    problems = [
-        f"key {a.ask.key}: {a.said} is no final answer" for a in answers if a.outcome not in _FINAL
-    ]
+    problems = [f"key {a.ask.key} ended with {a.said}" for a in answers if a.outcome not in _FINAL]
     if problems:
         return problems
     won = [a for a in answers if a.outcome in _WON]

@@ -42,8 +42,8 @@ WRONG = {
         "USER_LIMIT names c-9",
     ),
     "limit without coupon": ([answer("a", U), answer("b", S)], "holds nothing, was told"),
-    "no answer": ([answer("a", None), answer("a", S)], "key a: no answer (reset) is no final"),
-    "still busy": ([answer("a", Outcome.BUSY), answer("a", S)], "key a: BUSY is no final answer"),
+    "no answer": ([answer("a", None), answer("a", S)], "key a ended with no answer (reset)"),
+    "still busy": ([answer("a", Outcome.BUSY), answer("a", S)], "key a ended with BUSY"),
 }
 
 
@@ -121,5 +121,6 @@ def test_problems_are_bounded() -> None:
         found.take(answer("a", None, user=f"u{number}"))
         found.take(answer("b", None, user=f"u{number}"))
     found.close()
-    assert (len(found.problems), found.unanswered) == (PROBLEMS_MAX, 200)
-    assert found.problems_more == 200 + 1 - PROBLEMS_MAX
+    assert found.problems[0].startswith("granted 0, expected 100")
+    assert (len(found.problems), found.unanswered) == (1 + PROBLEMS_MAX, 200)
+    assert found.problems_more == 200 - PROBLEMS_MAX
