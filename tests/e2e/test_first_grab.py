@@ -8,21 +8,10 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from tests.e2e.buyers import Buyer
 from tests.e2e.running import Stack, simple, until
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
-
-
-def _pass(stack: Stack, campaign_id: str, user: str) -> str:
-    """As a buyer gets it: the shop's login, then the gateway."""
-    minted = httpx2.post(f"{stack.gateway_url}/demo/identity", json={"user_id": user})
-    assert minted.status_code == 201, minted.text
-    issued = httpx2.post(
-        f"{stack.gateway_url}/v1/campaigns/{campaign_id}/passes",
-        headers={"authorization": f"Bearer {minted.json()['token']}"},
-    )
-    assert issued.status_code == 201, issued.text
-    return str(issued.json()["pass"])
 
 
 def _is(read: Callable[[], str | None], wanted: str) -> bool:
@@ -36,21 +25,15 @@ def _has_line(url: str, start: str) -> bool:
 def test_a_grab_reaches_the_ledger(running_stack: Stack) -> None:
     """Login, pass, grab, repeat; the grab becomes PERSISTED, and the books balance."""
     campaign_id = running_stack.campaign(simple("first-grab", quota=1))
-    bearer = {"authorization": f"Bearer {_pass(running_stack, campaign_id, 'alice')}"}
-    url = f"{running_stack.gateway_url}/v1/campaigns/{campaign_id}/grabs"
-    granted = httpx2.post(url, headers={**bearer, "idempotency-key": "once"})
+    alice, bob = (Buyer.enter(running_stack, campaign_id, user) for user in ("alice", "bob"))
+    granted = alice.grab("once")
     assert granted.status_code == 201, granted.text
     grab_id = granted.json()["grab_id"]
-    again = httpx2.post(url, headers={**bearer, "idempotency-key": "once"})
+    again = alice.grab("once")
     assert (again.status_code, again.json()["grab_id"]) == (200, grab_id)
-    other = {"authorization": f"Bearer {_pass(running_stack, campaign_id, 'bob')}"}
-    assert httpx2.post(url, headers=other).json()["code"] == "SOLD_OUT"
-    until(
-        "the grab is in the ledger",
-        lambda: (
-            (running_stack.get(f"/v1/grabs/{grab_id}", **bearer) or {}).get("state") == "PERSISTED"
-        ),
-    )
+    assert bob.grab().json()["code"] == "SOLD_OUT"
+    until("the grab is in the ledger", lambda: alice.state(grab_id) == "PERSISTED")
+    assert bob.state(grab_id) is None
     verdict = running_stack.audit("--campaign", campaign_id)
     assert verdict["ok"]
     (books,) = verdict["campaigns"]
@@ -96,9 +79,7 @@ def test_every_part_tells_its_numbers(running_stack: Stack) -> None:
         "worker": "flashgrab_invariant_ok",
     }
     campaign_id = running_stack.campaign(simple("numbers", quota=5))
-    bearer = {"authorization": f"Bearer {_pass(running_stack, campaign_id, 'alice')}"}
-    url = f"{running_stack.gateway_url}/v1/campaigns/{campaign_id}/grabs"
-    assert httpx2.post(url, headers=bearer).status_code == 201
+    assert Buyer.enter(running_stack, campaign_id, "alice").grab().status_code == 201
     for part, name in expected.items():
         metrics = running_stack.run_json()[part][0]["metrics"]
         until(

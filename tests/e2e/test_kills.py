@@ -15,7 +15,7 @@ PARTS = ("relay", "worker", "centre", "kafka", "postgres", "valkey", "gateway")
 
 
 def test_every_part_killed_in_the_middle_of_a_sale(data: Path) -> None:
-    """kill -9 of each part in turn while buyers grab: every buyer is answered, the books balance."""
+    """kill -9 of each part in turn while buyers grab: all are answered, the books balance."""
     with stack(data, "--demo") as running:
         campaign_id = running.campaign(simple("kills", quota=QUOTA, opens="+1s"))
         crowd = running.begin(

@@ -371,6 +371,8 @@ def single(server: Valkey) -> Iterator[Running]:
 def test_metrics_are_those_of_the_contract(server: Valkey, single: Running) -> None:
     """Names and labels as written, on loopback, not on the public port; nothing from requests."""
     publish(server, "seen", quota=1)
+    shown = single.url + "/v1/campaigns/seen"
+    until("the campaign is known", lambda: httpx2.get(shown).status_code == 200)
     for user in ("made-up-user-1", "made-up-user-2"):
         single.grab("seen", user)
     single.grab("made-up-campaign", "made-up-user-1")
