@@ -16,6 +16,7 @@ from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from worker.outbox import Batch, OutboxReader
 from worker.pause import Pause
+from worker.signals import end_all
 from worker.steps import Hook, go_on
 from worker.topics import TOPICS
 
@@ -24,6 +25,8 @@ FACTS_A_ROUND = 8000
 POLL_MS = 1000
 DEADLINE_MS = 5000
 LOG_DEADLINE_MS = 1000
+END_MS = 2 * DEADLINE_MS
+"""How long the rounds may take to end after a stop."""
 
 STORE_GONE = (StoreUnavailable, StoreRefused)
 
@@ -65,23 +68,24 @@ class Relay:
     def stop(self) -> None:
         """End after the round in flight."""
         self._stopping.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Until stopped; a service that is away is waited for."""
-        tasks = [
-            asyncio.create_task(self._publish_all(), name="publish"),
-            asyncio.create_task(self._poll(), name="poll"),
-            asyncio.create_task(self._follow(), name="follow"),
-        ]
+        poll = asyncio.create_task(self._poll(), name="poll")
+        publish = asyncio.create_task(self._publish_all(), name="publish")
+        follow = asyncio.create_task(self._follow(), name="follow")
+        tasks = (publish, poll, follow)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self.stop()
+            follow.cancel()
+            await end_all(tasks, END_MS)
             await self._drop_producer()
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
     # -- the rounds ------------------------------------------------------------------------------
 
@@ -189,7 +193,7 @@ class Relay:
         topic_log = TopicLog(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=LOG_DEADLINE_MS)
         pause = Pause("relay: campaigns")
         try:
-            while True:
+            while not self._stopping.is_set():
                 self._changed.clear()
                 try:
                     await self._reader.learn()

@@ -1,7 +1,5 @@
 """Runs the relay as a process of its own."""
 
-import asyncio
-
 from flashgrab.clock import SystemClock
 from flashgrab.settings import RelaySettings
 from flashgrab.store import Store
@@ -17,5 +15,5 @@ async def run(settings: RelaySettings) -> int:
     serve_metrics(settings.metrics_port, metrics.snapshot)
     async with Store(settings.redis_url) as store:
         relay = Relay(store, settings.kafka_bootstrap, SystemClock(), metrics)
-        await run_until_signal(asyncio.create_task(relay.run(), name="relay"), relay.stop)
+        await run_until_signal((relay.run(), relay.stop))
     return 0

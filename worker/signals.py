@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -12,40 +12,39 @@ DRAIN_MS = 8000
 log = structlog.get_logger()
 
 
-async def run_until_signal(
-    task: "asyncio.Task[Any]",
-    stop: Callable[[], None],
-    *,
-    beside: "asyncio.Task[Any] | None" = None,
-) -> None:
-    """Wait for the task; at a signal call `stop` and give it DRAIN_MS to end, then cancel it.
+async def end_all(tasks: Iterable["asyncio.Task[Any]"], within_ms: int) -> None:
+    """Wait until all have ended, and cancel what has not in time. Raises nothing of theirs.
 
-    Raises what the task raises, or what the one `beside` it raises, which must not end first.
+    A call into aiokafka that is cancelled leaves its connection open, so this waits first.
+    """
+    some = set(tasks)
+    _, late = await asyncio.wait(some, timeout=within_ms / 1000)
+    for task in late:
+        log.warning("did not end in time", task=task.get_name(), bound_ms=within_ms)
+        task.cancel()
+    await asyncio.gather(*some, return_exceptions=True)
+
+
+async def run_until_signal(*parts: tuple[Coroutine[Any, Any, None], Callable[[], None]]) -> None:
+    """Run the parts until a signal, then call the `stop` of each and give them DRAIN_MS to end.
+
+    A part that ends by itself ends the others, too. Raises what the first failing one raises.
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
     waiting = asyncio.create_task(signalled.wait(), name="signal")
-    watched = {task, waiting} | ({beside} if beside else set())
+    tasks = [asyncio.create_task(coroutine, name=coroutine.__qualname__) for coroutine, _ in parts]
     try:
-        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        if not signalled.is_set():
-            for one in (task, beside):
-                if one is not None and one.done():
-                    one.result()
-            return
-        stop()
-        _, late = await asyncio.wait({task}, timeout=DRAIN_MS / 1000)
-        if late:
-            log.warning("did not end in time", bound_ms=DRAIN_MS)
-            task.cancel()
-            await asyncio.wait({task}, timeout=1)
-        elif not task.cancelled():
-            task.result()
+        await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        for _, stop in parts:
+            stop()
         waiting.cancel()
-        task.cancel()
-        await asyncio.gather(waiting, task, return_exceptions=True)
+        await end_all(tasks, DRAIN_MS)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()

@@ -14,6 +14,7 @@ from worker.confirm import Confirmation
 from worker.dead import DeadLetters
 from worker.live_audit import LiveAudit
 from worker.pause import Pause
+from worker.signals import end_all
 from worker.watermark import Watermark
 
 WALK_MS = 100
@@ -22,6 +23,8 @@ CONFIRM_MS = 200
 DEAD_MS = 1000
 AUDIT_MS = 1000
 ROLE_MS = 1000
+END_MS = 3000
+"""How long a step may take to end after a stop."""
 
 GONE = (LedgerUnavailable, StoreUnavailable, StoreRefused, BrokerUnavailable)
 
@@ -48,6 +51,7 @@ class Walker:
         self._watermark = watermark
         self._topic_log = topic_log
         self._wrote = wrote
+        self._stopping = asyncio.Event()
         self._duties: list[tuple[str, Callable[[], Awaitable[object]], int]] = [
             ("survey", watermark.survey, survey_ms),
             ("confirmation", confirmation.step, CONFIRM_MS),
@@ -55,17 +59,21 @@ class Walker:
             ("audit", audit.step, audit_ms),
         ]
 
+    def stop(self) -> None:
+        """End after the steps that are being taken."""
+        self._stopping.set()
+
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until stopped; PostgreSQL being away is waited for."""
         pause = Pause("walker")
         try:
-            while True:
+            while not self._stopping.is_set():
                 try:
                     if await self._role.take():
                         log.info("this worker walks")
                         await self._walk_while_elected()
                     pause.over()
-                    await asyncio.sleep(ROLE_MS / 1000)
+                    await self._rest(ROLE_MS)
                 except LedgerUnavailable as error:
                     await pause.again(error)
         finally:
@@ -73,28 +81,32 @@ class Walker:
             await self._topic_log.stop()
 
     async def _walk_while_elected(self) -> None:
-        """Raises LedgerUnavailable when the role may be lost; returns when it is."""
-        tasks = [asyncio.create_task(self._walk(), name="walk")]
+        """Raises LedgerUnavailable when the role may be lost; returns when it is, or at a stop."""
+        over = asyncio.Event()
+        tasks = [asyncio.create_task(self._walk(over), name="walk")]
         tasks += [
-            asyncio.create_task(_every(pause_ms, step, name), name=name)
+            asyncio.create_task(self._every(pause_ms, step, name, over), name=name)
             for name, step, pause_ms in self._duties
         ]
         try:
-            while await self._role.take():
-                done, _ = await asyncio.wait(
-                    tasks, timeout=ROLE_MS / 1000, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    task.result()
+            while not self._stopping.is_set() and await self._role.take():
+                resting = asyncio.create_task(self._rest(ROLE_MS))
+                await asyncio.wait({*tasks, resting}, return_when=asyncio.FIRST_COMPLETED)
+                if any(task.done() for task in tasks):
+                    break  # by an exception, which is raised below
+                await resting
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            over.set()
+            self._wrote.set()
+            await end_all(tasks, END_MS)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
-    async def _walk(self) -> None:
+    async def _walk(self, over: asyncio.Event) -> None:
         """At once after a transaction of this process, else often; without a break while it can."""
         pause = Pause("walk")
-        while True:
+        while not over.is_set():
             self._wrote.clear()
             try:
                 moved = await self._watermark.walk()
@@ -102,21 +114,34 @@ class Walker:
             except GONE as error:
                 await pause.again(error)
                 continue
-            if not moved:
-                try:
-                    async with asyncio.timeout(WALK_MS / 1000):
-                        await self._wrote.wait()
-                except TimeoutError:
-                    continue
+            if not moved and not over.is_set():
+                await _wait(self._wrote, WALK_MS)
+
+    async def _every(
+        self,
+        pause_ms: int,
+        step: Callable[[], Awaitable[object]],
+        name: str,
+        over: asyncio.Event,
+    ) -> None:
+        pause = Pause(name)
+        while not over.is_set():
+            try:
+                await step()
+                pause.over()
+            except GONE as error:
+                await pause.again(error)
+                continue
+            await _wait(over, pause_ms)
+
+    async def _rest(self, pause_ms: int) -> None:
+        await _wait(self._stopping, pause_ms)
 
 
-async def _every(pause_ms: int, step: Callable[[], Awaitable[object]], name: str) -> None:
-    pause = Pause(name)
-    while True:
-        try:
-            await step()
-            pause.over()
-        except GONE as error:
-            await pause.again(error)
-            continue
-        await asyncio.sleep(pause_ms / 1000)
+async def _wait(event: asyncio.Event, most_ms: int) -> None:
+    """Until the event, at most so long."""
+    try:
+        async with asyncio.timeout(most_ms / 1000):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,6 +1,7 @@
 """Runs the worker as a process of its own: persist, and the walker beside it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from flashgrab import keys
 from flashgrab.broker import TopicLog
@@ -47,29 +48,22 @@ async def run(settings: WorkerSettings) -> int:
             topic_log,
             persist.wrote,
         )
-        ready = asyncio.Event()
+        schema = asyncio.create_task(wait_for_schema(pool), name="schema")
 
-        async def persist_when_ready() -> None:
-            await wait_for_schema(pool)
-            ready.set()
-            await persist.run()
+        async def once_there(run: Callable[[], Awaitable[None]]) -> None:
+            await asyncio.wait({schema})
+            if not schema.cancelled():
+                schema.result()
+                await run()
 
-        async def walk_when_ready() -> None:
-            await ready.wait()
-            await walker.run()
-
-        walking = asyncio.create_task(walk_when_ready(), name="walker")
-        persisting = asyncio.create_task(persist_when_ready(), name="persist")
-
-        def stop() -> None:
-            persist.stop()
-            if not ready.is_set():
-                persisting.cancel()
+        def stop(part: Callable[[], None]) -> Callable[[], None]:
+            return lambda: (schema.cancel(), part())[1]
 
         try:
-            await run_until_signal(persisting, stop, beside=walking)
+            await run_until_signal(
+                (once_there(persist.run), stop(persist.stop)),
+                (once_there(walker.run), stop(walker.stop)),
+            )
         finally:
-            walking.cancel()
-            await asyncio.gather(walking, return_exceptions=True)
             await pool.close()
     return 0

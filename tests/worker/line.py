@@ -27,6 +27,7 @@ from worker.dead import DeadLetters
 from worker.live_audit import LiveAudit
 from worker.persist import Persist
 from worker.relay import Relay
+from worker.signals import end_all
 from worker.steps import Hook, Step, go_on
 from worker.topics import TOPICS
 from worker.walker import Walker
@@ -288,8 +289,9 @@ class Line:
         try:
             yield tasks
         finally:
-            for task in tasks:
-                task.cancel()
+            for part in parts:
+                part.stop()
+            await end_all(tasks, 5000)
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         for how in ended:
             if isinstance(how, Exception) and not isinstance(how, Crash):

@@ -65,9 +65,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("reason,changes", WRONG)
-def test_a_wrong_field_is_a_dead_letter_under_its_seq(
-    reason: str, changes: dict[str, Any]
-) -> None:
+def test_a_wrong_field_is_a_dead_letter_under_its_seq(reason: str, changes: dict[str, Any]) -> None:
     """The letter names its reason, keeps the bytes, and accounts for the seq."""
     letter = judge(b"k", message(**changes))
     assert isinstance(letter, Letter)
