@@ -215,9 +215,9 @@ class Relay:
     async def _look_at_log(self, topic_log: TopicLog) -> None:
         """A log that ends before where it ended is another one; a producer would not notice."""
         try:
-            ends = await topic_log.end_offsets()
+            ends = await topic_log.end_offsets(); print("ENDS", ends, self._ends)
         except BrokerUnavailable:
-            return  # the rounds find out, too, and say so
+            import traceback; traceback.print_exc(); return
         if any(ends.get(partition, 0) < end for partition, end in self._ends.items()):
             self._log_lost = True
         else:

@@ -35,7 +35,7 @@ async def run_until_signal(*parts: tuple[Coroutine[Any, Any, None], Callable[[],
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
     waiting = asyncio.create_task(signalled.wait(), name="signal")
-    tasks = [asyncio.create_task(coroutine, name=coroutine.__qualname__) for coroutine, _ in parts]
+    tasks = [asyncio.create_task(coroutine) for coroutine, _ in parts]
     try:
         await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:

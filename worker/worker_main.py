@@ -56,14 +56,13 @@ async def run(settings: WorkerSettings) -> int:
                 schema.result()
                 await run()
 
-        def stop(part: Callable[[], None]) -> Callable[[], None]:
-            return lambda: (schema.cancel(), part())[1]
+        def stop() -> None:
+            schema.cancel()
+            persist.stop()
+            walker.stop()
 
         try:
-            await run_until_signal(
-                (once_there(persist.run), stop(persist.stop)),
-                (once_there(walker.run), stop(walker.stop)),
-            )
+            await run_until_signal((once_there(persist.run), stop), (once_there(walker.run), stop))
         finally:
             await pool.close()
     return 0

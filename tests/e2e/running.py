@@ -44,6 +44,7 @@ class Stack:
         self.centre_url = ""
         self.output: list[str] = []
         self.ready_s = 0.0
+        self._begun: list[subprocess.Popen[str]] = []
 
     def start(self) -> "Stack":
         """Until the `ready` line."""
@@ -91,6 +92,10 @@ class Stack:
 
     def end(self) -> None:
         """Whatever happened in the test, leave nothing running."""
+        for begun in self._begun:
+            if begun.poll() is None:
+                begun.kill()
+                begun.communicate()
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop()
@@ -141,14 +146,16 @@ class Stack:
         )
 
     def begin(self, *arguments: str) -> "subprocess.Popen[str]":
-        """The same, to be waited for by the caller."""
-        return subprocess.Popen(
+        """The same, to be waited for by the caller; killed with the stack if it still runs."""
+        begun = subprocess.Popen(
             [*COMMAND, *arguments, "--data", str(self.data)],
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._begun.append(begun)
+        return begun
 
     def audit(self, *arguments: str) -> dict[str, Any]:
         """`flashgrab audit --drain 30s --json`, and its verdict."""
