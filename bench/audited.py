@@ -5,7 +5,6 @@ under this load is what the ledger holds.
 """
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import wrk
-from bench.processes import running
-from bench.systems import CAMPAIGN, PATH, ROOT, flashgrab
+from bench.processes import BadRun, require, running
+from bench.systems import CAMPAIGN, PATH, call, flashgrab, mint, plain_env
 
 SECONDS = 4
 CONNECTIONS = 64
@@ -38,24 +37,22 @@ quota = 1000000
 
 
 def audited(folder: Path) -> dict[str, Any]:
-    """The audit's verdict over everything granted, with requests/s; or why there is none."""
-    missing = [n for n in ("up", "campaign", "passes", "audit") if not _has_command(n)]
-    if missing:
-        return {"skipped": f"this checkout has no flashgrab/cli/{missing[0]}.py yet"}
+    """The audit's verdict over everything granted, with requests/s. Raises BadRun."""
     data, log = folder / "up", folder / "up.log"
     campaign, passes = folder / "campaign.toml", folder / "up.passes"
     campaign.write_text(CAMPAIGN_FILE)
-    command = [*flashgrab(), "up", "--data", str(data), "--port", "0", "--centre-port", "0"]
-    with running([*command, "--campaign", str(campaign)], os.environ, log, (), STOP_S) as up:
+    env = {**plain_env(), "FLASHGRAB_DATA": str(data)}
+    command = [*flashgrab(), "up", "--port", "0", "--centre-port", "0"]
+    with running([*command, "--campaign", str(campaign)], env, log, (), STOP_S) as up:
         gateway = _address(up, log)
-        mint = ["pass", "mint", "--campaign", CAMPAIGN, "--users", str(USERS), "--out", str(passes)]
-        _call(data, *mint)
+        mint(env, passes, USERS, "u")
         seen = wrk.drive(gateway, PATH, passes, connections=CONNECTIONS, seconds=SECONDS, cores=())
         audit = ["audit", "--campaign", CAMPAIGN, "--drain", f"{DRAIN_S}s", "--json"]
-        verdict = json.loads(_call(data, *audit))
+        verdict = json.loads(call(env, *audit))
     books = verdict["campaigns"][0]
-    if seen.refused or seen.broken or not 0 <= books["granted"] - seen.requests <= CONNECTIONS:
-        raise wrk.BadRun(f"{books['granted']} granted, wrk saw {seen}")
+    in_flight = books["granted"] - seen.requests
+    require(not seen.refused and not seen.broken, f"not all were granted: {seen}")
+    require(0 <= in_flight <= CONNECTIONS, f"{books['granted']} granted: {seen}")
     return {
         "ok": verdict["ok"],
         "granted": books["granted"],
@@ -65,21 +62,6 @@ def audited(folder: Path) -> dict[str, Any]:
     }
 
 
-def _has_command(name: str) -> bool:
-    return (ROOT / "flashgrab" / "cli" / f"{name}.py").exists()
-
-
-def _call(data: Path, *command: str) -> str:
-    """What a command of the command line prints. Raises BadRun where it could not do its work."""
-    env = {**os.environ, "FLASHGRAB_DATA": str(data)}
-    done = subprocess.run(
-        [*flashgrab(), *command], env=env, capture_output=True, text=True, check=False
-    )
-    if done.returncode not in {0, 1}:  # 1 is bad news, which the JSON tells
-        raise wrk.BadRun(f"flashgrab {command[0]}: {done.stderr.strip()}")
-    return done.stdout
-
-
 def _address(up: "subprocess.Popen[bytes]", log: Path) -> str:
     """The gateway's address from the line `ready gateway=… centre=…`. Raises BadRun."""
     until = time.monotonic() + READY_S
@@ -87,4 +69,4 @@ def _address(up: "subprocess.Popen[bytes]", log: Path) -> str:
         if found := re.search(r"^ready gateway=(\S+)", log.read_text(), re.MULTILINE):
             return found[1]
         time.sleep(0.05)
-    raise wrk.BadRun(f"flashgrab up did not get ready: {log.read_text()[-800:]}")
+    raise BadRun(f"flashgrab up did not get ready: {log.read_text()[-800:]}")

@@ -22,16 +22,18 @@ import redis
 from bench import result, wrk
 from bench.audited import audited
 from bench.processes import (
+    BadRun,
     Cores,
     cpu_of,
     free_port,
     machine_busy,
+    require,
     running,
     share_cores,
     wait_for_port,
 )
 from bench.result import Condition, Result, Sample
-from bench.systems import PATH, Ask, Ours, System, Textbook, Unbalanced, require
+from bench.systems import PATH, Ask, Ours, System, Textbook
 
 RATE_MAX = 60_000  # requests/s that the minted passes last for
 WARM_UP_S = 1
@@ -54,7 +56,7 @@ class Bench:
             system.mint(self._folder / f"{system.name}.probe", 1, "p")
 
     def measure(self, system: System, condition: Condition, round_: int) -> Sample:
-        """One round of one system. Raises BadRun or Unbalanced where it measured nothing."""
+        """One round of one system. Raises BadRun where it measured nothing."""
         with self._valkey(condition) as (ask, redis_port):
             system.prepare(ask)
             with self._server(system, redis_port) as (server_pid, port):
@@ -129,13 +131,18 @@ class Bench:
         token = (self._folder / f"{system.name}.probe").read_text().strip()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         statuses = []
-        for key in ("first", "second"):
-            headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
-            connection.request("POST", PATH, headers=headers)
-            answer = connection.getresponse()
-            answer.read()
-            statuses.append(answer.status)
-        connection.close()
+        try:
+            for key in ("first", "second"):
+                headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+                connection.request("POST", PATH, headers=headers)
+                answer = connection.getresponse()
+                answer.read()
+                statuses.append(answer.status)
+        except (OSError, http.client.HTTPException) as error:
+            end = (self._folder / f"{system.name}.log").read_text()[-800:]
+            raise BadRun(f"{system.name} gave no answer ({error}): {end}") from error
+        finally:
+            connection.close()
         require(statuses == [201, 409], f"{system.name} answered {statuses}, not [201, 409]")
 
     def _passes(self, system: System) -> Path:
@@ -178,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             samples = run(bench, conditions, options.rounds or (3 if quick else 5))
             audit = {"skipped": "--quick"} if quick else audited(Path(folder))
-        except (wrk.BadRun, Unbalanced) as bad:
+        except BadRun as bad:
             print(f"bench: {bad}", file=sys.stderr)
             return 1
     words = sys.argv[1:] if argv is None else argv

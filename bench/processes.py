@@ -12,7 +12,18 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parent.parent
 START_S = 15.0
+
+
+class BadRun(Exception):
+    """A run that measures nothing: a part did not start, or an answer or a book is wrong."""
+
+
+def require(kept: bool, what: str) -> None:
+    """Raise BadRun unless something is kept."""
+    if not kept:
+        raise BadRun(what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ def running(
     """A child for the length of a block: SIGTERM at its end, SIGKILL if that does not do."""
     with log.open("ab") as output, pinned(cores):
         child = subprocess.Popen(
-            command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
         yield child
@@ -78,13 +89,13 @@ def running(
 
 
 def wait_for_port(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until the child listens. Raises RuntimeError with the end of its log where it does not."""
+    """Until the child listens. Raises BadRun with the end of its log where it does not."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"nothing listens on {port}: {log.read_text()[-800:]}")
+    raise BadRun(f"nothing listens on {port}: {log.read_text()[-800:]}")
 
 
 def free_port() -> int:

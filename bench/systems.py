@@ -10,13 +10,13 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import textbook
+from bench.processes import ROOT, require
 
-ROOT = Path(__file__).parent.parent
 CAMPAIGN = "bench"
 PATH = f"/v1/campaigns/{CAMPAIGN}/grabs"
 QUOTA = 10_000_000
@@ -49,18 +49,8 @@ class System(Protocol):
         ...
 
     def check_books(self, ask: Ask) -> None:
-        """Hold its counters, holders and outbox against each other. Raises Unbalanced."""
+        """Hold its counters, holders and outbox against each other. Raises BadRun."""
         ...
-
-
-class Unbalanced(Exception):
-    """A system's own counters, holders and outbox do not agree."""
-
-
-def require(kept: bool, what: str) -> None:
-    """Raise Unbalanced unless something is kept."""
-    if not kept:
-        raise Unbalanced(what)
 
 
 class Ours:
@@ -69,33 +59,18 @@ class Ours:
     name = "flashgrab"
 
     def __init__(self) -> None:
-        self._env = {**os.environ, "FLASHGRAB_PASS_KEYS": f"k1:{secrets.token_hex(20)}"}
+        self._env = {**plain_env(), "FLASHGRAB_PASS_KEYS": f"k1:{secrets.token_hex(20)}"}
 
     def mint(self, file: Path, users: int, prefix: str) -> None:
-        command = [*("pass", "mint", "--campaign", CAMPAIGN, "--users", str(users))]
-        command += ["--prefix", prefix, "--out", str(file)]
-        if not (ROOT / "flashgrab/cli/passes.py").exists():
-            code = (
-                "import os,sys;from flashgrab.passes import *;"
-                "k=PassKeys.parse(os.environ['FLASHGRAB_PASS_KEYS']);"
-                "print('\\n'.join(issue(k,'bench',sys.argv[1]+str(n),'',1<<45) for n in range(int(sys.argv[2]))))"
-            )
-            with file.open("w") as out:
-                subprocess.run(
-                    [sys.executable, "-c", code, prefix, str(users)],
-                    env=self._env,
-                    check=True,
-                    stdout=out,
-                )
-            return
-        subprocess.run([*flashgrab(), *command], env=self._env, check=True, capture_output=True)
+        mint(self._env, file, users, prefix)
 
     def prepare(self, ask: Ask) -> None:
         seconds, micros = ask("TIME")
         opens_at = int(seconds) * 1000 + int(micros) // 1000
         run = ask("INFO", "server")["run_id"]
         definition = json.dumps({"name": "Bench", "rule": {}})
-        args: list[str | int] = ["1", 1, run, 1, "bench", definition, 1, 0, QUOTA]
+        schema = "1"
+        args: list[str | int] = [schema, 1, run, 1, "bench", definition, 1, 0, QUOTA]
         args += [opens_at, opens_at + HOUR_MS, QUOTA]
         publish = (ROOT / "lua" / "publish.lua").read_text()
         reply = ask("EVAL", publish, 2, _key(), _key(":r:1"), *args)
@@ -149,7 +124,7 @@ class Textbook:
 
     def command(self, redis_url: str, port: int) -> tuple[list[str], dict[str, str]]:
         env = {
-            **os.environ,
+            **plain_env(),
             "BENCH_REDIS_URL": redis_url,
             "BENCH_PASS_KEY": self._key,
             "BENCH_PORT": str(port),
@@ -169,6 +144,26 @@ class Textbook:
 def flashgrab() -> list[str]:
     """The command line of this checkout, in this Python."""
     return [sys.executable, "-m", "flashgrab.cli"]
+
+
+def plain_env() -> dict[str, str]:
+    """The environment without settings of ours, which may name another stack."""
+    return {name: v for name, v in os.environ.items() if not name.startswith("FLASHGRAB_")}
+
+
+def call(env: Mapping[str, str], *command: str) -> str:
+    """What a `flashgrab` command prints; bad news (1) included. Raises BadRun."""
+    done = subprocess.run(
+        [*flashgrab(), *command], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    require(done.returncode in {0, 1}, f"flashgrab {command[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def mint(env: Mapping[str, str], file: Path, users: int, prefix: str) -> None:
+    """Passes of users PREFIX0… by `flashgrab pass mint`, one a line. Raises BadRun."""
+    words = ["pass", "mint", "--campaign", CAMPAIGN, "--users", str(users)]
+    call(env, *words, "--prefix", prefix, "--out", str(file))
 
 
 def _key(rest: str = "") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import pinned
+from bench.processes import BadRun, pinned
 
 SCRIPT = Path(__file__).with_name("drive.lua")
 GRACE_S = 15
@@ -16,10 +16,6 @@ MISSING = (
     "wrk, the load generator, is not on PATH: `apt-get install wrk` or `brew install wrk`, "
     "then again"
 )
-
-
-class BadRun(Exception):
-    """A run that measures nothing: answers missing or refused, or the passes used up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from gateway.campaigns import Catalogue
 from gateway.identity import Identity
 from gateway.redis_clock import RedisClock
 from gateway.routes import ROUTES, Gateway, State, http_error, server_error, store_error
+from gateway.tasks import end
 
 REPORT_MS = 500
 WARM_MS_MAX = 3000
@@ -97,8 +98,7 @@ async def running(
         await _wait(lambda: wire.connected.is_set() and gateway.catalogue.loaded)
         yield gateway
     finally:
-        reporter.cancel()
-        await asyncio.gather(reporter, return_exceptions=True)
+        await end([reporter])
         await gateway.catalogue.stop()
         await wire.stop()
         await store.close()

@@ -159,9 +159,11 @@ class Batcher:
         while True:
             await self._connected(deadline)
             left_ms = int((deadline - time.monotonic()) * 1000)
+            if left_ms < self._bounds.deadline_ms * LATE_SHARE:
+                raise StoreUnavailable("too late to ask")
             timeout_ms = left_ms if resent else left_ms // 2
             try:
-                reply = await self._call(batch, max(timeout_ms, 1))
+                reply = await self._call(batch, timeout_ms)
             except StoreUnavailable:
                 if resent:
                     raise

@@ -9,6 +9,7 @@ import structlog
 from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.store import CampaignState, RoundState, Store
 from flashgrab.telemetry import Metrics
+from gateway.tasks import end
 
 REFRESH_MS = 800
 """Below the second of I10, so that the reading itself fits in."""
@@ -132,9 +133,7 @@ class Catalogue:
         ]
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     async def _refresh_all(self) -> None:
         for campaign_id in sorted(await self._store.registry()):

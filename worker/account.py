@@ -28,7 +28,6 @@ PAGE = 200
 """Outbox entries of one read; between two pages other work has its turn."""
 FRESH_MAX = 5000
 ROWS_ABOVE_MAX = 5000
-"""Rows above the watermark that one reading compares with the outbox, lowest seqs first."""
 
 
 class Moved(Exception):
@@ -127,9 +126,16 @@ async def read_redis(
 
 
 async def compare(
-    snapshot: Snapshot, book: CampaignBook, account: Account, reading: Reading
+    snapshot: Snapshot,
+    book: CampaignBook,
+    account: Account,
+    reading: Reading,
+    rows_above_max: int = ROWS_ABOVE_MAX,
 ) -> list[Finding]:
-    """Everything that is wrong, the rows' own findings included."""
+    """Everything that is wrong, the rows' own findings included.
+
+    Of the rows above the watermark `rows_above_max` are compared, lowest seqs first.
+    """
     campaign_id, watermark, seq = book.campaign_id, book.watermark, reading.seq
     findings = [*account.findings, *reading.outbox.torn]
     if seq < watermark:
@@ -137,7 +143,7 @@ async def compare(
         findings.append(Finding.of(Damage.EXTRA_ROW, "seqs above Redis' own", detail))
     for first, last in reading.outbox.gaps:
         findings.append(Finding.of(Damage.GAP, f"seqs {first}-{last}"))
-    above = await snapshot.rows_above(campaign_id, watermark, ROWS_ABOVE_MAX)
+    above = await snapshot.rows_above(campaign_id, watermark, rows_above_max)
     findings += check_rows_above(above, reading.outbox, seq, reading.books.serial)
     beyond = await snapshot.rows_above(campaign_id, max(seq, watermark), FINDINGS_MAX)
     findings += check_rows_above(beyond, reading.outbox, seq, reading.books.serial)

@@ -162,7 +162,7 @@ class Audit:
                 return CampaignReport(
                     campaign_id, quota, 0, granted, returned, persisted, book.watermark, 0, missing
                 )
-            findings = await compare(moment, book, account, reading)
+            findings = await compare(moment, book, account, reading, WAITING_MAX)
             walked = await HolderWalk(self._store, moment, book, account, reading).walk()
             waiting = reading.outbox.sums.values()
             return CampaignReport(

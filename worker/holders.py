@@ -47,7 +47,8 @@ class HolderWalk:
         campaign_id, serial = self._book.campaign_id, 0
         while rows := await self._snapshot.serials_above(campaign_id, serial, ROWS):
             serial = rows[-1].serial
-            known = [r for r in rows if r.seq <= self._reading.seq]  # others are named already
+            # those above it are compared with the outbox
+            known = [r for r in rows if r.seq <= self._book.watermark]
             entries = await self._store.holders_of(campaign_id, [r.user_id for r in known])
             for row, entry in zip(known, entries, strict=True):
                 if not check_row(row, entry) and len(self._rows) < FINDINGS_MAX:

@@ -45,7 +45,8 @@ class OutboxReader:
         self._entries_max = 16
         self._cursors = Cursors()
         self._asked: dict[str, str] = {}  # holes by campaign, as Redis has them
-        self._sent: dict[str, str] = {}  # holes by campaign, as they were sent again
+        self._sent: dict[str, str] = {}  # holes by campaign, as they were read to be sent again
+        self._unacked: dict[str, str] = {}  # those of them that the broker may not have
 
     async def learn(self) -> None:
         """Which campaigns there are, where they stand, and which facts are asked for again."""
@@ -82,11 +83,13 @@ class OutboxReader:
     def acked(self, batch: Batch) -> None:
         """The broker has this round."""
         move(batch.marks)
-        self._sent |= batch.holes
+        self._unacked = {c: text for c, text in self._unacked.items() if batch.holes.get(c) != text}
 
     def back(self) -> None:
         """Read again what was not acknowledged."""
         self._cursors.back()
+        self._sent = {c: text for c, text in self._sent.items() if c not in self._unacked}
+        self._unacked = {}
 
     def start_again(self) -> None:
         """Read again everything that is above the watermarks."""
@@ -120,7 +123,7 @@ class OutboxReader:
 
         Only those that were sent before: the others are on their way.
         """
-        for campaign_id, text in self._asked.items():
+        for campaign_id, text in list(self._asked.items()):
             if not text or self._sent.get(campaign_id) == text:
                 continue
             asked = read_ranges(text)
@@ -128,6 +131,7 @@ class OutboxReader:
             for first, last in asked:
                 await self._read_range(batch, campaign_id, first, min(last, sent_to))
             batch.holes[campaign_id] = text
+            self._sent[campaign_id] = self._unacked[campaign_id] = text
             facts = len(batch.records) - before
             log.warning("sending again", campaign=campaign_id, holes=text[:200], facts=facts)
 

@@ -59,6 +59,7 @@ class Relay:
         self._producer: Producer | None = None
         self._flying: asyncio.Task[Batch] | None = None
         self._ends: dict[int, int] = {}  # where the topic's partitions ended
+        self._acked = 0  # records that this log acknowledged
         self._log_lost = False
         self._oldest_ms = 0  # when the oldest fact not acknowledged was granted, 0 without any
         self._told_no_idempotence = False
@@ -121,6 +122,7 @@ class Relay:
         batch = await flying
         await self._hook("published")
         self._reader.acked(batch)
+        self._acked += len(batch.records)
         self._oldest_ms = 0
         self._metrics.add("flashgrab_relayed_facts", (), len(batch.records))
         await self._hook("cursor")
@@ -175,10 +177,11 @@ class Relay:
 
     def _start_again(self) -> None:
         """The broker has another log than the one that acknowledged."""
-        if self._ends:
+        if self._acked:
             log.warning("the broker has lost its log: sending again what the ledger lacks")
         self._log_lost = False
         self._ends = {}
+        self._acked = 0
         self._reader.start_again()
 
     async def _drop_producer(self) -> None:
@@ -213,12 +216,15 @@ class Relay:
             await topic_log.stop()
 
     async def _look_at_log(self, topic_log: TopicLog) -> None:
-        """A log that ends before where it ended is another one; a producer would not notice."""
+        """A log that ends before where it ended, or holds fewer records than it acknowledged, is
+        another one; a producer would not notice."""
+        acked = self._acked
         try:
-            ends = await topic_log.end_offsets(); print("ENDS", ends, self._ends)
+            ends = await topic_log.end_offsets()
         except BrokerUnavailable:
-            import traceback; traceback.print_exc(); return
-        if any(ends.get(partition, 0) < end for partition, end in self._ends.items()):
+            return  # the rounds find out, too, and say so
+        shorter = any(ends.get(partition, 0) < end for partition, end in self._ends.items())
+        if shorter or sum(ends.values()) < acked:
             self._log_lost = True
         else:
             self._ends = ends

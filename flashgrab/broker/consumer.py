@@ -173,6 +173,8 @@ class Consumer:
         mine = {
             TopicPartition(self._topic, p): o for p, o in offsets.items() if p in self._positions
         }
+        if not mine:
+            return  # all of them were revoked meanwhile
         with contextlib.suppress(kafka.KafkaError, TimeoutError):
             async with asyncio.timeout(COMMIT_MS / 1000):
                 await self._consumer.commit(mine)

@@ -196,6 +196,20 @@ async def test_a_late_request_does_not_cut_a_call_short(served: Served) -> None:
     assert served.metrics.values[("flashgrab_redis_connects", ())] == 1
 
 
+async def test_a_connection_that_comes_late_is_not_cut_short(served: Served) -> None:
+    """Where Redis is back with only the last milliseconds left, nothing is sent any more."""
+    campaign_id = await served.campaign()
+    wire = HeldWire(served.gateway.wire, released=True)
+    wire.connected.clear()
+    batcher = served.through(wire, campaign_id, deadline_ms=DEADLINE_MS)
+    answer = batcher.submit("u", "", "k")
+    ends = time.monotonic() + DEADLINE_MS / 1000 * 0.95
+    await until("its time is nearly over", lambda: time.monotonic() > ends)
+    wire.connected.set()
+    assert (await answer).outcome is Outcome.BACKEND_UNAVAILABLE
+    assert wire.calls == []
+
+
 # -- replies that are lost -------------------------------------------------------------------------
 
 

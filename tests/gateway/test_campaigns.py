@@ -219,6 +219,31 @@ async def test_the_refresh_goes_on_after_any_error(error: Exception) -> None:
         await catalogue.stop()
 
 
+async def test_a_swallowed_cancellation_does_not_keep_the_process_alive() -> None:
+    """A reading that loses one cancellation (asyncio.wait_for does, up to Python 3.11) is
+    cancelled again: the catalogue stops."""
+    swallowed = 0
+
+    class Swallows(ToldStore):
+        async def read(self, campaign_id: str) -> CampaignState | None:
+            nonlocal swallowed
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > 1:
+                    raise
+            return None
+
+    store = Swallows({"a": None})
+    catalogue = Catalogue(store, Metrics())
+    catalogue.start()
+    await until("it reads", lambda: store.registries)
+    async with asyncio.timeout(5):
+        await catalogue.stop()
+    assert swallowed == 1
+
+
 # -- against the real Redis ------------------------------------------------------------------------
 
 

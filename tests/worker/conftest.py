@@ -56,17 +56,21 @@ async def line(
     embedded.again(broker_server)
     name = f"t{secrets.token_hex(6)}"
     url = postgres_server.url.rpartition("/")[0]
-    admin = await asyncpg.connect(f"{url}/postgres")
+    await _administer(url, f"CREATE DATABASE {name} TEMPLATE flashgrab")
+    line = Line(valkey_server.url, broker_server.bootstrap, f"{url}/{name}")
     try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE flashgrab")
-        line = Line(valkey_server.url, broker_server.bootstrap, f"{url}/{name}")
-        try:
-            yield line
-        finally:
-            await line.close()
-            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        yield line
     finally:
-        await admin.close()
+        await line.close()
+        await _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _administer(url: str, command: str) -> None:
+    connection = await asyncpg.connect(f"{url}/postgres")
+    try:
+        await connection.execute(command)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

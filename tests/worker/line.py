@@ -15,6 +15,7 @@ import asyncpg
 from flashgrab import keys, scripts
 from flashgrab.broker import Producer, Record, TopicLog, ensure_topics
 from flashgrab.clock import SystemClock
+from flashgrab.errors import StoreUnavailable
 from flashgrab.events import OutboxEntry
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.role import Role
@@ -166,6 +167,17 @@ class Line:
             assert reply[0] == 0, reply
             assert all(isinstance(r, int) and r > 0 for r in reply[7:]), reply
 
+    async def again(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """A call right after a restart of Redis: connections of before break when they are used."""
+
+        async def answered() -> tuple[Any] | None:
+            try:
+                return (await call(),)
+            except StoreUnavailable:
+                return None
+
+        return (await until(answered))[0]
+
     # -- what is where ---------------------------------------------------------------------------
 
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
@@ -293,9 +305,9 @@ class Line:
                 part.stop()
             await end_all(tasks, 5000)
             ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for how in ended:
-            if isinstance(how, Exception) and not isinstance(how, Crash):
-                raise how
+            for how in ended:
+                if isinstance(how, Exception) and not isinstance(how, Crash):
+                    raise how  # rather than what the block waited for in vain
 
     async def run_to_crash(self, part: Any) -> None:
         """Run a part until its hook crashes it."""

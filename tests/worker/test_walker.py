@@ -1,0 +1,118 @@
+"""One walker of many, and what it does besides walking."""
+
+import asyncio
+
+import pytest
+
+from flashgrab import keys
+from flashgrab.broker import Consumer
+from flashgrab.cli.stack.postgres import Postgres
+from flashgrab.errors import LedgerUnavailable
+from flashgrab.ledger.role import Role
+from tests.services.embedded import again
+from tests.worker.line import SESSION_MS, Line, until
+from worker.dead import DeadLetters
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_role_is_one_processs_at_a_time(line: Line) -> None:
+    """A second one gets it when the first has left, or has lost its connection."""
+    first, second = Role(line.postgres_url), Role(line.postgres_url)
+    assert await first.take()
+    assert await first.take()
+    assert not await second.take()
+    await first.leave()
+    assert await second.take()
+    assert not await first.take()
+    await line.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    )
+    with pytest.raises(LedgerUnavailable):
+        await second.take()
+
+    async def taken() -> bool:
+        return await first.take()
+
+    await until(taken)
+    assert not await second.take()
+    await first.leave()
+    await second.leave()
+
+
+async def test_a_second_walker_takes_over(line: Line) -> None:
+    """While one walks the other waits; when it stops, the watermark goes on."""
+    await line.publish("c1")
+    async with line.running(line.relay(), line.persist()):
+        async with line.running(line.walker()):
+            await line.grant("c1", 10)
+            await line.settled("c1", 10)
+        async with line.running(line.walker()):
+            await line.grant("c1", 10, start=10)
+            await line.settled("c1", 20)
+
+
+async def test_it_walks_on_after_a_restart_of_postgresql(
+    line: Line, postgres_server: Postgres
+) -> None:
+    """Losing the connection loses the role; it is taken again when the ledger is back."""
+    await line.publish("c1")
+    async with line.running(line.relay(), line.persist(), line.walker()):
+        await line.grant("c1", 10)
+        await line.settled("c1", 10)
+        postgres_server.kill()
+        await line.grant("c1", 10, start=10)
+        again(postgres_server)
+        await line.settled("c1", 20)
+    await line.pool.close()
+    await line.assert_exact("c1")
+
+
+async def test_dead_letters_reach_their_topic_once(line: Line) -> None:
+    """The dead-letter topic is fed from the table, with the reason in the headers."""
+    await line.publish("c1")
+    await line.send((b"k1", b"poison 1"), (b"k2", b"poison 2"))
+    async with line.running(line.persist()):
+        await until(lambda: _dead(line, 2))
+    letters = DeadLetters(line.pool, line.bootstrap, line.clock)
+    assert await letters.step() == 2
+    assert await letters.step() == 0
+    consumer = Consumer(line.bootstrap, keys.DEAD_TOPIC, "test", session_timeout_ms=SESSION_MS)
+
+    async def beginning(partitions: list[int]) -> dict[int, int | None]:
+        return dict.fromkeys(partitions)
+
+    async def revoked(_partitions: list[int]) -> None:
+        pass
+
+    await consumer.start(beginning, revoked)
+    try:
+        found = []
+
+        async def both() -> bool:
+            for records in (await consumer.fetch(10, 100)).values():
+                found.extend(records)
+            return len(found) >= 2
+
+        await until(both)
+    finally:
+        await consumer.stop()
+    assert sorted((r.key, r.value) for r in found) == [(b"k1", b"poison 1"), (b"k2", b"poison 2")]
+    assert {dict(r.headers)["reason"] for r in found} == {b"UNDECODABLE"}
+
+
+async def test_dead_letters_wait_for_the_broker(line: Line) -> None:
+    """A broker that is away is no reason to mark them as published."""
+    await line.sql(
+        "INSERT INTO dead (digest, reason, detail, key, value, at_ms)"
+        " VALUES ('a', 'UNDECODABLE', '', '', '', 1)"
+    )
+    letters = DeadLetters(line.pool, "127.0.0.1:1", line.clock)
+    async with asyncio.timeout(15):
+        assert await letters.step() == 0
+    rows = await line.sql("SELECT published_ms FROM dead")
+    assert rows[0]["published_ms"] is None
+
+
+async def _dead(line: Line, count: int) -> bool:
+    return len(await line.dead()) >= count
