@@ -199,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     say(result.markdown(found))
     if not quick or options.out:
-        say(f"written: {result.write(found, options.out)}")
+        say("written: {} and {}".format(*result.write(found, options.out)))
     return 0 if audit.get("ok", True) else 1
 
 

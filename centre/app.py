@@ -18,6 +18,7 @@ from flashgrab.ledger.operations import Operations
 from flashgrab.ledger.pool import Pool
 from flashgrab.settings import CentreSettings
 from flashgrab.store import Store
+from flashgrab.tasks import end
 
 MIGRATE_PAUSE_S = 0.5
 
@@ -50,8 +51,7 @@ def make_app(
         try:
             yield {"centre": centre}
         finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            await end([work])
             await store.close()
             await pool.close()
 

@@ -247,9 +247,7 @@ class Store:
         """
         named = {keys.outbox(campaign_id): campaign_id for campaign_id in after}
         streams: dict[Any, Any] = {key: after[named[key]] for key in named}
-        reply = await self._do(
-            self._redis.xread(streams, count=entries_max, block=max(1, wait_ms))
-        )
+        reply = await self._do(self._redis.xread(streams, count=entries_max, block=max(1, wait_ms)))
         return {
             named[key]: [read_entry(entry_id, fields) for entry_id, fields in entries]
             for key, entries in reply or ()

@@ -17,6 +17,7 @@ from flashgrab.passes import PassKeys
 from flashgrab.scripts import GRAB
 from flashgrab.settings import GatewaySettings
 from flashgrab.store import GatewayReport, Store
+from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
 from gateway.batch import Bounds
@@ -24,7 +25,6 @@ from gateway.campaigns import Catalogue
 from gateway.identity import Identity
 from gateway.redis_clock import RedisClock
 from gateway.routes import ROUTES, Gateway, State, http_error, server_error, store_error
-from gateway.tasks import end
 
 REPORT_MS = 500
 WARM_MS_MAX = 3000

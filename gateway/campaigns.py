@@ -8,8 +8,8 @@ import structlog
 
 from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
-from gateway.tasks import end
 
 REFRESH_MS = 800
 """Below the second of I10, so that the reading itself fits in."""

@@ -13,6 +13,7 @@ from flashgrab.broker import Producer, TopicLog, UnknownTopic, ensure_topics
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.store import Store
+from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 from worker.outbox import Batch, OutboxReader
 from worker.pause import Pause
@@ -102,8 +103,7 @@ class Relay:
                     await pause.again(error)
         finally:
             if self._flying is not None:
-                self._flying.cancel()
-                await asyncio.gather(self._flying, return_exceptions=True)
+                await end([self._flying])
 
     async def _round(self) -> None:
         """Read the next round, wait for the ack of the one before, send the next one off."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from flashgrab.tasks import end
+
 DRAIN_MS = 8000
 
 log = structlog.get_logger()
@@ -21,7 +23,7 @@ async def end_all(tasks: Iterable["asyncio.Task[Any]"], within_ms: int) -> None:
     _, late = await asyncio.wait(some, timeout=within_ms / 1000)
     for task in late:
         log.warning("did not end in time", task=task.get_name(), bound_ms=within_ms)
-        task.cancel()
+    await end(late)
     await asyncio.gather(*some, return_exceptions=True)
 
 

@@ -11,6 +11,7 @@ from flashgrab.errors import StoreUnavailable
 from flashgrab.ledger import campaigns
 from flashgrab.ledger.operations import Change
 from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.tasks import end
 from tests.centre.serving import NOW_MS, Sides, operation, until
 from tests.services import embedded
 
@@ -257,8 +258,7 @@ async def test_the_loop_is_woken_and_waits_no_longer_than_told(sides: Sides) -> 
         await change(sides, campaign_id, Change("pause"))
         assert not await loop.applied(campaign_id, 3, 50)
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
 
 
 async def test_redis_away_is_waited_for(sides: Sides) -> None:
@@ -278,5 +278,4 @@ async def test_redis_away_is_waited_for(sides: Sides) -> None:
             embedded.again(valkey)
             assert await loop.applied(campaign_id, 3, 10_000)
             assert (await agreed(sides, campaign_id)).rounds[0].left == 15
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end([task])

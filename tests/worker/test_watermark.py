@@ -179,7 +179,7 @@ async def test_a_question_without_an_answer_is_put_again(line: Line) -> None:
         await line.persisted("c1", 40)
     await line.sql("DELETE FROM coupons WHERE seq = 11")
     mark = line.mark(hole_ms=50)
-    seen = []
+    seen: list[str] = []
 
     async def twice() -> bool:
         await mark.walk()
