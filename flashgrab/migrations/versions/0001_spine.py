@@ -62,8 +62,10 @@ STATEMENTS = (
     "CREATE INDEX coupons_by_seq ON coupons (campaign_id, seq)",
     "CREATE INDEX coupons_by_user ON coupons (campaign_id, user_id)",
     "CREATE INDEX coupons_by_device ON coupons (campaign_id, device_id) WHERE device_id <> ''",
-    "CREATE INDEX coupons_by_returned_seq ON coupons (campaign_id, returned_seq)"
-    " WHERE returned_seq IS NOT NULL",
+    """
+    CREATE INDEX coupons_by_returned_seq ON coupons (campaign_id, returned_seq)
+    WHERE returned_seq IS NOT NULL
+    """,
     """
     CREATE TABLE offsets (
         topic       text NOT NULL,
