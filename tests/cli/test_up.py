@@ -93,7 +93,7 @@ def test_each_part_is_told_only_what_it_needs(shared: Running, report: Path) -> 
     extra = {
         "gateway": {"PORT", "PASS_KEYS"},
         "relay": {"KAFKA_BOOTSTRAP"},
-        "worker": {"KAFKA_BOOTSTRAP", "POSTGRES_URL"},
+        "worker": {"KAFKA_BOOTSTRAP", "KAFKA_SESSION_TIMEOUT_MS", "POSTGRES_URL"},
         "centre": {"POSTGRES_URL", "CENTRE_PORT", "ADMIN_TOKEN"},
     }
     for name, more in extra.items():

@@ -64,7 +64,7 @@ BAD: dict[str, str] = {
     "exp a text": by_hand({"alg": "HS256"}, b'{"sub":"u1","exp":"soon"}', KEY.encode()),
     "expired": token(exp=int(time.time()) - 1),
     "exp missing": token(exp=None),
-    "not yet": token(nbf=int(time.time()) + 60),
+    "not yet": token(nbf=int(time.time()) + 3600),
     "sub missing": token(sub=None),
     "sub empty": token(sub=""),
     "sub of another form": token(sub="a,b;c"),
