@@ -101,10 +101,14 @@ def _die_with_parent() -> None:
 
 
 class ApacheKafka:
-    """One broker whose files live in `folder`. Ports stay the same over restarts."""
+    """One broker whose files live in `folder`. Ports stay the same over restarts.
 
-    def __init__(self, folder: Path) -> None:
+    `more` holds further lines of its properties.
+    """
+
+    def __init__(self, folder: Path, more: str = "") -> None:
         self.folder = folder
+        self._more = more
         self.port = free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.process: Child | None = None
@@ -181,7 +185,7 @@ class ApacheKafka:
     def _format(self) -> None:
         controller = free_port()
         self._properties.write_text(
-            PROPERTIES.format(port=self.port, controller=controller, log=self.log)
+            PROPERTIES.format(port=self.port, controller=controller, log=self.log) + self._more
         )
         done = subprocess.run(
             self._java(

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -50,14 +51,21 @@ async def line(
     valkey_server: Valkey, postgres_server: Postgres, broker_server: Broker
 ) -> AsyncIterator[Line]:
     """A stack with nothing in it."""
-    with redis.Redis.from_url(valkey_server.url) as client:
-        client.flushall()
     broker_server.kill()
     embedded.again(broker_server)
+    async with empty_line(valkey_server, postgres_server, broker_server.bootstrap) as line:
+        yield line
+
+
+@asynccontextmanager
+async def empty_line(valkey: Valkey, postgres: Postgres, bootstrap: str) -> AsyncIterator[Line]:
+    """An empty Redis, a ledger of its own, and whatever the broker has."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
     name = f"t{secrets.token_hex(6)}"
-    url = postgres_server.url.rpartition("/")[0]
+    url = postgres.url.rpartition("/")[0]
     await _administer(url, f"CREATE DATABASE {name} TEMPLATE flashgrab")
-    line = Line(valkey_server.url, broker_server.bootstrap, f"{url}/{name}")
+    line = Line(valkey.url, bootstrap, f"{url}/{name}")
     try:
         yield line
     finally:
