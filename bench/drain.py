@@ -75,7 +75,7 @@ class Result:
     command: str
     ok: bool
     samples: list[Sample]
-    machine: dict[str, str] = field(default_factory=result._machine)
+    machine: dict[str, str] = field(default_factory=result.machine)
 
 
 class Stack:

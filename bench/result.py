@@ -26,7 +26,7 @@ HEAD = (
 )
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
     """What this runs on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -95,7 +95,7 @@ class Result:
     cores: str
     audit: dict[str, Any]
     samples: list[Sample]
-    machine: dict[str, str] = field(default_factory=_machine)
+    machine: dict[str, str] = field(default_factory=machine)
     versions: dict[str, str] = field(default_factory=_versions)
 
     @property
