@@ -51,7 +51,7 @@ def grab_reply(campaign: Campaign, decision: Decision, now_ms: int) -> Response:
     """The answer to one decided grab; `now_ms` is Redis' time."""
     outcome = decision.outcome
     if outcome is Outcome.GRANTED or outcome is Outcome.REPLAYED:
-        return _granted(campaign, decision.grants[0], outcome is Outcome.REPLAYED)
+        return _Granted(campaign, decision.grants[0], outcome is Outcome.REPLAYED)
     if outcome is Outcome.USER_LIMIT:
         held = [grab_id(campaign.campaign_id, g.serial) for g in decision.grants if g.state == "g"]
         return problem(outcome, grab_ids=held)
@@ -74,19 +74,28 @@ def grant_state(campaign: Campaign, grant: Grant) -> str:
     return "PERSISTED" if 0 < grant.seq <= campaign.watermark else "GRANTED"
 
 
-def _granted(campaign: Campaign, grant: Grant, replayed: bool) -> Response:
-    name = grab_id(campaign.campaign_id, grant.serial)
-    body: dict[str, Any] = {
-        "grab_id": name,
-        "campaign_id": campaign.campaign_id,
-        "serial": grant.serial,
-        "round": grant.round,
-        "state": grant_state(campaign, grant),
-    }
-    if replayed:
-        body["replayed"] = True
-        return Response(orjson.dumps(body), 200, None, JSON)
-    return Response(orjson.dumps(body), 201, {"Location": f"/v1/grabs/{name}"}, JSON)
+class _Granted(Response):
+    """A granted or replayed grab, written by hand: nothing in it needs escaping.
+
+    Every winner comes through here; orjson, a dictionary of headers and Starlette's encoding of it
+    cost as much as the pass check.
+    """
+
+    def __init__(self, campaign: Campaign, grant: Grant, replayed: bool) -> None:
+        name = grab_id(campaign.campaign_id, grant.serial)
+        again = ',"replayed":true' if replayed else ""
+        self.status_code = 200 if replayed else 201
+        self.background = None
+        self.body = (
+            f'{{"grab_id":"{name}","campaign_id":"{campaign.campaign_id}","serial":{grant.serial},'
+            f'"round":{grant.round},"state":"{grant_state(campaign, grant)}"{again}}}'
+        ).encode()
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", JSON.encode()),
+        ]
+        if not replayed:
+            self.raw_headers.insert(0, (b"location", f"/v1/grabs/{name}".encode()))
 
 
 def campaign_body(campaign: Campaign, now_ms: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from flashgrab.clock import Clock, to_rfc3339
 from flashgrab.ids import (
@@ -69,20 +70,26 @@ class State(TypedDict):
     gateway: Gateway
 
 
-async def grab(request: Request[State]) -> Response:
-    """POST /v1/campaigns/{campaign_id}/grabs: one attempt to take a coupon."""
-    started = time.perf_counter()
-    gateway = request.state["gateway"]
-    campaign_id = request.path_params["campaign_id"]
-    gateway.metrics.add("flashgrab_inflight")
-    try:
-        outcome, response = await _grab(gateway, request, campaign_id)
-    finally:
-        gateway.metrics.add("flashgrab_inflight", amount=-1)
-    known = campaign_id if gateway.catalogue.get(campaign_id) else "unknown"
-    gateway.metrics.add("flashgrab_grabs", (known, outcome.name))
-    gateway.metrics.observe("flashgrab_grab_seconds", time.perf_counter() - started)
-    return response
+class Grab:
+    """POST /v1/campaigns/{campaign_id}/grabs: one attempt to take a coupon.
+
+    An ASGI endpoint: for a function Starlette makes a Request, two closures and a second
+    exception wrapper each time, a twelfth of the CPU of a grab.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        gateway: Gateway = scope["state"]["gateway"]
+        campaign_id: str = scope["path_params"]["campaign_id"]
+        gateway.metrics.add("flashgrab_inflight")
+        try:
+            outcome, response = await _grab(gateway, scope, receive, campaign_id)
+        finally:
+            gateway.metrics.add("flashgrab_inflight", amount=-1)
+        known = campaign_id if gateway.catalogue.get(campaign_id) else "unknown"
+        gateway.metrics.add("flashgrab_grabs", (known, outcome.name))
+        gateway.metrics.observe("flashgrab_grab_seconds", time.perf_counter() - started)
+        await response(scope, receive, send)
 
 
 class _Head(NamedTuple):
@@ -94,10 +101,10 @@ class _Head(NamedTuple):
     has_body: bool
 
 
-def _read_head(request: Request[State]) -> _Head:
+def _read_head(scope: Scope) -> _Head:
     """One pass over the raw headers: Starlette's mapping costs more than the whole pass check."""
     authorization, keys, has_body = b"", [], False
-    for name, value in request.scope["headers"]:
+    for name, value in scope["headers"]:
         if name == b"authorization":
             authorization = value
         elif name == b"idempotency-key":
@@ -112,10 +119,10 @@ def _read_head(request: Request[State]) -> _Head:
 
 
 async def _grab(
-    gateway: Gateway, request: Request[State], campaign_id: str
+    gateway: Gateway, scope: Scope, receive: Receive, campaign_id: str
 ) -> tuple[Outcome, Response]:
-    head = _read_head(request)
-    if head.has_body and (bad := await _bad_body(request)):
+    head = _read_head(scope)
+    if head.has_body and (bad := await _bad_body(Request(scope, receive))):
         return _local(gateway, bad, detail="A grab has an empty body.")
     if not is_campaign_id(campaign_id):
         return _local(gateway, Outcome.INVALID_REQUEST, detail="Not a campaign id.")
@@ -352,7 +359,7 @@ async def server_error(_request: Request, _error: Exception) -> Response:
 
 
 ROUTES = [
-    Route("/v1/campaigns/{campaign_id}/grabs", grab, methods=["POST"]),
+    Route("/v1/campaigns/{campaign_id}/grabs", Grab(), methods=["POST"]),
     Route("/v1/campaigns/{campaign_id}/passes", issue_pass, methods=["POST"]),
     Route("/v1/grabs/{grab_id}", show_grab, methods=["GET"]),
     Route("/v1/campaigns", list_campaigns, methods=["GET"]),

@@ -44,7 +44,7 @@ def test_one_pass_a_line_for_users_from_0(folder: Path, capsys: pytest.CaptureFi
     passes = [checked(line) for line in said.out.splitlines()]
     assert [p.user_id for p in passes] == ["buyer-0", "buyer-1", "buyer-2"]
     assert {(p.campaign_id, p.device_id) for p in passes} == {("c1", "")}
-    assert all(line.startswith("v1.new.") for line in said.out.splitlines())
+    assert all(line.startswith("v1.new/") for line in said.out.splitlines())
     assert said.err == f"target: the stack in {folder}\n"
 
 

@@ -138,14 +138,15 @@ async def test_passes_that_do_not_count(served: Served) -> None:
     """Expired, of another key, of another campaign, changed, endless, absent."""
     campaign_id, other = await served.campaign(), await served.campaign()
     good = served.token(campaign_id, "u1")
-    version, kid, payload, mac = good.split(".")
+    body, _, mac = good.rpartition("/")
+    kid, _, payload = body.removeprefix("v1.").partition("/")
     bad = [
         served.token(campaign_id, "u1", valid_ms=0),
-        f"{version}.t2.{payload}.{mac}",
-        f"v2.{kid}.{payload}.{mac}",
-        f"{version}.{kid}.{payload}.",
-        f"{version}.{kid}.{payload}A.{mac}",
-        f"{version}.{kid}.{payload}",
+        f"v1.t2/{payload}/{mac}",
+        f"v2.{kid}/{payload}/{mac}",
+        f"v1.{kid}/{payload}/",
+        f"v1.{kid}/{payload}0/{mac}",
+        f"v1.{kid}/{payload}",
         "x" * 4000,
         identity()["authorization"].split()[1],
     ]
