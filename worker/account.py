@@ -26,8 +26,9 @@ STEP = 50_000
 """Facts of one step over the ledger's rows."""
 PAGE = 200
 """Outbox entries of one read; between two pages other work has its turn."""
-FRESH_MAX = 5000
+FRESH_MAX = 1000
 ROWS_ABOVE_MAX = 5000
+ROWS_SAMPLE = 500
 
 
 class Moved(Exception):
@@ -98,18 +99,18 @@ class Reading:
 
 
 async def read_redis(
-    store: Store, book: CampaignBook, outbox: Outbox, new_max: int
+    store: Store, book: CampaignBook, outbox: Outbox, waiting_max: int
 ) -> Reading | None:
     """Counters, and the outbox carried on to them; None where the campaign's key is missing.
 
-    Raises Moved, and TooMany where more than `new_max` facts are new.
+    Raises Moved, and TooMany where more than `waiting_max` facts wait.
     """
     campaign_id = book.campaign_id
     outbox.pass_over(book.watermark)
     books = await store.books(campaign_id, len(book.rounds), outbox.last_seq, PAGE)
     if books is None:
         return None
-    if books.epoch != book.epoch or books.seq - outbox.last_seq > new_max:
+    if books.epoch != book.epoch or books.seq - book.watermark > waiting_max:
         raise Moved if books.epoch != book.epoch else TooMany
     page = books.entries
     outbox.take(page, books.seq)
@@ -134,7 +135,8 @@ async def compare(
 ) -> list[Finding]:
     """Everything that is wrong, the rows' own findings included.
 
-    Of the rows above the watermark `rows_above_max` are compared, lowest seqs first.
+    The rows above the watermark are all compared where at most `rows_above_max` facts are there,
+    else ROWS_SAMPLE of them, lowest seqs first.
     """
     campaign_id, watermark, seq = book.campaign_id, book.watermark, reading.seq
     findings = [*account.findings, *reading.outbox.torn]
@@ -143,15 +145,18 @@ async def compare(
         findings.append(Finding.of(Damage.EXTRA_ROW, "seqs above Redis' own", detail))
     for first, last in reading.outbox.gaps:
         findings.append(Finding.of(Damage.GAP, f"seqs {first}-{last}"))
-    above = await snapshot.rows_above(campaign_id, watermark, rows_above_max)
+    whole = seq - watermark <= rows_above_max
+    most = 2 * rows_above_max if whole else ROWS_SAMPLE
+    above = await snapshot.rows_above(campaign_id, watermark, most)
     findings += check_rows_above(above, reading.outbox, seq, reading.books.serial)
     beyond = await snapshot.rows_above(campaign_id, max(seq, watermark), FINDINGS_MAX)
     findings += check_rows_above(beyond, reading.outbox, seq, reading.books.serial)
     for row in await snapshot.serials_above(campaign_id, reading.books.serial, FINDINGS_MAX):
         detail = f"Redis has given serials to {reading.books.serial}"
         findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
-    counts_above = await snapshot.counts_above(campaign_id, watermark)
-    findings += _check_own_counts(book, account, counts_above)
+    if whole:
+        counts_above = await snapshot.counts_above(campaign_id, watermark)
+        findings += _check_own_counts(book, account, counts_above)
     if book.dead:
         findings.append(Finding.of(Damage.DEAD_LETTER, f"{book.dead} in the dead table"))
     findings += await _check_limits(snapshot, book, reading)

@@ -18,8 +18,8 @@ from worker.account import Account, Moved, TooMany, compare, read_redis
 from worker.damage import INVARIANTS, Damage, Finding, verdict
 from worker.fold import Outbox
 
-NEW_MAX = 200_000
-"""New facts past which a round of the audit is left out."""
+WAITING_MAX = 200_000
+"""Facts above the watermark past which a round of the audit is left out."""
 WHOLE_MAX = 5000
 """Waiting facts up to which the whole outbox is read each time; past it only what is new."""
 STEPS_MAX = 4
@@ -109,7 +109,7 @@ class LiveAudit:
             outbox = self._outboxes.get(campaign_id)
             if outbox is None or outbox.last_seq - book.watermark <= WHOLE_MAX:
                 outbox = self._outboxes[campaign_id] = Outbox(book.watermark)
-            reading = await read_redis(self._store, book, outbox, NEW_MAX)
+            reading = await read_redis(self._store, book, outbox, WAITING_MAX)
             if reading is None:
                 return [Finding.of(Damage.KEY_MISSING, "stock")]
             account = self._accounts.get(campaign_id)

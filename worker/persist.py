@@ -72,7 +72,6 @@ class Persist:
         self._known: dict[str, CampaignKnown] = {}
         self._writing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self.wrote = asyncio.Event()
 
     def stop(self) -> None:
         """End after the transaction in flight."""
@@ -177,7 +176,6 @@ class Persist:
         for reason, count in written.dead.items():
             self._metrics.add("flashgrab_dead_letters", (reason,), count)
             log.error("dead letters", reason=reason, count=count)
-        self.wrote.set()
         await self._hook("committed")
         await consumer.commit({m.partition: m.after.next_offset for m in round_.moves})
         await self._hook("committed_kafka")

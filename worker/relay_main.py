@@ -4,6 +4,7 @@ from flashgrab.clock import SystemClock
 from flashgrab.settings import RelaySettings
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from worker.collector import relax_collector
 from worker.relay import Relay
 from worker.signals import run_until_signal
 
@@ -11,6 +12,7 @@ from worker.signals import run_until_signal
 async def run(settings: RelaySettings) -> int:
     """Until SIGTERM or SIGINT; then the round in flight is finished. Returns the exit status."""
     configure_logs("relay", settings.log_json)
+    relax_collector()
     metrics = Metrics()
     serve_metrics(settings.metrics_port, metrics.snapshot)
     async with Store(settings.redis_url) as store:

@@ -42,7 +42,6 @@ class Walker:
         dead: DeadLetters,
         audit: LiveAudit,
         topic_log: TopicLog,
-        wrote: asyncio.Event,
         *,
         survey_ms: int = SURVEY_MS,
         audit_ms: int = AUDIT_MS,
@@ -50,7 +49,6 @@ class Walker:
         self._role = role
         self._watermark = watermark
         self._topic_log = topic_log
-        self._wrote = wrote
         self._stopping = asyncio.Event()
         self._duties: list[tuple[str, Callable[[], Awaitable[object]], int]] = [
             ("survey", watermark.survey, survey_ms),
@@ -97,25 +95,23 @@ class Walker:
                 await resting
         finally:
             over.set()
-            self._wrote.set()
             await end_all(tasks, END_MS)
         for task in tasks:
             if not task.cancelled():
                 task.result()
 
     async def _walk(self, over: asyncio.Event) -> None:
-        """At once after a transaction of this process, else often; without a break while it can."""
+        """Often, and without a break while whole steps can be taken."""
         pause = Pause("walk")
         while not over.is_set():
-            self._wrote.clear()
             try:
-                moved = await self._watermark.walk()
+                more = await self._watermark.walk()
                 pause.over()
             except GONE as error:
                 await pause.again(error)
                 continue
-            if not moved and not over.is_set():
-                await _wait(self._wrote, WALK_MS)
+            if not more:
+                await _wait(over, WALK_MS)
 
     async def _every(
         self,

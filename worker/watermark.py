@@ -15,8 +15,11 @@ from flashgrab.store import OutboxStanding, Store
 from flashgrab.telemetry import Metrics
 from worker.steps import Hook, go_on
 
-STEP = 20_000
-"""Facts that one step of the watermark goes over, and seqs that are searched for holes at once."""
+STEP = 5000
+"""Facts that one step of the watermark goes over at the most. A step reads what follows the
+watermark even where it cannot pass, so a long one is dear while partitions are read unevenly."""
+SEARCH = 20_000
+"""Seqs above the watermark that are searched for holes."""
 HOLE_MS = 10_000
 HOLE_RANGES_MAX = 64
 
@@ -65,8 +68,8 @@ class Watermark:
         self._ends: dict[int, int] | None = None
 
     async def walk(self) -> bool:
-        """One bounded step of every campaign that can go on. Whether one of them moved."""
-        moved = False
+        """One bounded step of every campaign that can go on. Whether one can take another."""
+        more = False
         for standing in await progress.standings(self._pool):
             watermark = standing.watermark
             if standing.ready:
@@ -77,10 +80,10 @@ class Watermark:
                     self._step,
                     self._clock.now_ms(),
                 )
-                moved = moved or watermark > standing.watermark
+                more = more or watermark - standing.watermark >= self._step
                 await self._hook("advanced")
             await self._settle(standing, watermark)
-        return moved
+        return more
 
     async def _settle(self, standing: Standing, watermark: int) -> None:
         campaign_id = standing.campaign_id
@@ -154,7 +157,7 @@ class Watermark:
         if not watch.asked:
             self._holes.pop(campaign_id, None)
             return
-        to_seq = min(there.seq, standing.watermark + self._step)
+        to_seq = min(there.seq, standing.watermark + SEARCH)
         ranges = await progress.holes(
             self._pool, campaign_id, standing.watermark, to_seq, HOLE_RANGES_MAX
         )

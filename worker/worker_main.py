@@ -12,6 +12,7 @@ from flashgrab.ledger.role import Role
 from flashgrab.settings import WorkerSettings
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from worker.collector import relax_collector
 from worker.confirm import Confirmation
 from worker.dead import DeadLetters
 from worker.live_audit import LiveAudit
@@ -27,6 +28,7 @@ POOL_SIZE = 6
 async def run(settings: WorkerSettings) -> int:
     """Until SIGTERM or SIGINT; then the transaction in flight is finished. Returns the status."""
     configure_logs("worker", settings.log_json)
+    relax_collector()
     metrics, clock = Metrics(), SystemClock()
     serve_metrics(settings.metrics_port, metrics.snapshot)
     pool = Pool(settings.postgres_url, POOL_SIZE)
@@ -46,7 +48,6 @@ async def run(settings: WorkerSettings) -> int:
             DeadLetters(pool, settings.kafka_bootstrap, clock),
             LiveAudit(pool, store, clock, metrics),
             topic_log,
-            persist.wrote,
         )
         schema = asyncio.create_task(wait_for_schema(pool), name="schema")
 

@@ -288,7 +288,6 @@ class Line:
             DeadLetters(self.pool, self.bootstrap, self.clock),
             self.live_audit(),
             log,
-            asyncio.Event(),
             survey_ms=100,
             audit_ms=100,
         )
