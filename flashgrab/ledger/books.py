@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Connection = PoolConnectionProxy[asyncpg.Record]
 
 
+STRAY_MAX = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class RoundBook:
     """A round by the ledger's own counters."""
@@ -330,11 +333,12 @@ async def published(pool: Pool) -> list[str]:
 
 
 async def stray_dead_letters(pool: Pool) -> int:
-    """Dead letters without a retry that belong to no campaign of the ledger."""
+    """Dead letters without a retry that belong to no campaign of the ledger, at most STRAY_MAX."""
     async with pool.connection() as connection:
         return int(
             await connection.fetchval(
-                "SELECT count(*) FROM dead d WHERE retried_ms IS NULL AND NOT EXISTS"
-                " (SELECT FROM campaigns c WHERE c.campaign_id = d.campaign_id)"
+                "SELECT count(*) FROM (SELECT FROM dead d WHERE retried_ms IS NULL AND NOT EXISTS"
+                " (SELECT FROM campaigns c WHERE c.campaign_id = d.campaign_id) LIMIT $1) AS found",
+                STRAY_MAX,
             )
         )

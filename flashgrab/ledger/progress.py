@@ -16,17 +16,20 @@ class Standing:
     ready: bool
 
 
+# ORDER BY … LIMIT 1 and not EXISTS: the planner may turn EXISTS into a scan of the whole table
 _STANDINGS = """
-SELECT c.campaign_id, c.epoch, coalesce(w.watermark, 0) AS watermark,
-       EXISTS (SELECT FROM coupons k WHERE k.campaign_id = c.campaign_id
-               AND k.seq = coalesce(w.watermark, 0) + 1)
-    OR EXISTS (SELECT FROM coupons k WHERE k.campaign_id = c.campaign_id
-               AND k.returned_seq = coalesce(w.watermark, 0) + 1)
-    OR EXISTS (SELECT FROM dead d WHERE d.campaign_id = c.campaign_id
-               AND d.seq = coalesce(w.watermark, 0) + 1)
-    OR EXISTS (SELECT FROM voids v WHERE v.campaign_id = c.campaign_id
-               AND coalesce(w.watermark, 0) + 1 BETWEEN v.from_seq AND v.to_seq) AS ready
+SELECT c.campaign_id, c.epoch, m.watermark, m.watermark + 1 IN (
+    coalesce((SELECT seq FROM coupons WHERE campaign_id = c.campaign_id AND seq > m.watermark
+              ORDER BY campaign_id, seq LIMIT 1), 0),
+    coalesce((SELECT returned_seq FROM coupons WHERE campaign_id = c.campaign_id
+              AND returned_seq > m.watermark ORDER BY campaign_id, returned_seq LIMIT 1), 0),
+    coalesce((SELECT seq FROM dead WHERE campaign_id = c.campaign_id AND seq > m.watermark
+              ORDER BY campaign_id, seq LIMIT 1), 0),
+    coalesce((SELECT greatest(from_seq, m.watermark + 1) FROM voids
+              WHERE campaign_id = c.campaign_id AND to_seq > m.watermark
+              ORDER BY campaign_id, from_seq LIMIT 1), 0)) AS ready
 FROM campaigns c LEFT JOIN watermarks w USING (campaign_id)
+CROSS JOIN LATERAL (SELECT coalesce(w.watermark, 0) AS watermark) AS m
 WHERE c.status <> 'DRAFT'
 """
 

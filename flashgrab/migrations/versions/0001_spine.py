@@ -90,6 +90,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX dead_by_seq ON dead (campaign_id, seq)",
+    "CREATE INDEX dead_unpublished ON dead (at_ms) WHERE published_ms IS NULL",
     """
     CREATE TABLE watermarks (
         campaign_id text PRIMARY KEY,
