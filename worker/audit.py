@@ -7,7 +7,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from flashgrab import keys
+from flashgrab.broker import TopicLog
 from flashgrab.clock import Clock
+from flashgrab.errors import BrokerUnavailable
 from flashgrab.ledger import books, progress
 from flashgrab.ledger.books import snapshot
 from flashgrab.ledger.pool import Pool
@@ -54,10 +57,15 @@ class CampaignReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was audited; `findings` here belong to no single campaign."""
+    """Everything that was audited; `findings` here belong to no single campaign.
+
+    `kafka` is how many records of the log the ledger has not read, None where nobody could say:
+    progress, and no reason for a finding, since the outbox still has what they hold.
+    """
 
     campaigns: list[CampaignReport]
     findings: list[Finding]
+    kafka: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -66,7 +74,9 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """The shape of contract §4."""
         campaigns = [c.as_json() for c in self.campaigns]
-        return {"ok": self.ok, "campaigns": campaigns, "findings": as_json(self.findings)}
+        findings = as_json(self.findings)
+        behind = {"behind": self.kafka}
+        return {"ok": self.ok, "campaigns": campaigns, "findings": findings, "kafka": behind}
 
 
 def as_json(findings: list[Finding]) -> list[dict[str, str]]:
@@ -86,10 +96,13 @@ def as_json(findings: list[Finding]) -> list[dict[str, str]]:
 class Audit:
     """Raises LedgerUnavailable, StoreUnavailable, StoreRefused, NotCaughtUp."""
 
-    def __init__(self, pool: Pool, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, store: Store, clock: Clock, topic_log: TopicLog | None = None
+    ) -> None:
         self._pool = pool
         self._store = store
         self._clock = clock
+        self._topic_log = topic_log
 
     async def run(self, campaign_id: str | None = None, drain_ms: int = 0) -> Report:
         """Audit one campaign or all; with `drain_ms` wait up to so long for the ledger first."""
@@ -102,7 +115,18 @@ class Audit:
                 late = Finding.of(Damage.NOT_DRAINED, f"{behind[one]} facts wait")
                 report.findings.append(late)
             reports.append(report)
-        return Report(reports, [] if campaign_id else await self._of_no_campaign(ids))
+        findings = [] if campaign_id else await self._of_no_campaign(ids)
+        return Report(reports, findings, await self._kafka_behind())
+
+    async def _kafka_behind(self) -> int | None:
+        if self._topic_log is None:
+            return None
+        try:
+            ends = await self._topic_log.end_offsets()
+        except BrokerUnavailable:
+            return None
+        done = await progress.next_offsets(self._pool, keys.GRABS_TOPIC)
+        return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
 
     async def _drain(self, campaign_id: str | None, drain_ms: int) -> dict[str, int]:
         """Wait until every fact is in the ledger; afterwards the campaigns that are not so far."""

@@ -80,6 +80,15 @@ class OutboxReader:
         self._aim(entries, len(batch.records) - asked_for)
         return batch if batch.marks or batch.holes else None
 
+    async def oldest_ms(self) -> int:
+        """When the oldest fact that the broker does not have was granted (ms), 0 without any."""
+        found = []
+        for campaign_id in list(self._asked):
+            after = self._cursors.acked_seq(campaign_id)
+            page = await self._store.outbox(campaign_id, after + 1, entries_max=1)
+            found += [entry.at_ms for entry in page if isinstance(entry, OutboxEntry)]
+        return min(found, default=0)
+
     def acked(self, batch: Batch) -> None:
         """The broker has this round."""
         move(batch.marks)

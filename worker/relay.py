@@ -200,13 +200,12 @@ class Relay:
                 self._changed.clear()
                 try:
                     await self._reader.learn()
+                    await self._measure_lag()
                     pause.over()
                 except STORE_GONE as error:
                     await pause.again(error)
                     continue
                 await self._look_at_log(topic_log)
-                age_ms = self._clock.now_ms() - self._oldest_ms if self._oldest_ms else 0
-                self._metrics.set("flashgrab_relay_lag_seconds", (), max(0, age_ms) / 1000)
                 try:
                     async with asyncio.timeout(self._poll_ms / 1000):
                         await self._changed.wait()
@@ -214,6 +213,14 @@ class Relay:
                     continue
         finally:
             await topic_log.stop()
+
+    async def _measure_lag(self) -> None:
+        """The age of the oldest fact not in Kafka; without a producer nothing is read by itself."""
+        oldest_ms = self._oldest_ms
+        if self._producer is None:
+            oldest_ms = await self._reader.oldest_ms()
+        age_ms = self._clock.now_ms() - oldest_ms if oldest_ms else 0
+        self._metrics.set("flashgrab_relay_lag_seconds", (), max(0, age_ms) / 1000)
 
     async def _look_at_log(self, topic_log: TopicLog) -> None:
         """A log that ends before where it ended, or holds fewer records than it acknowledged, is

@@ -55,6 +55,7 @@ class Pool:
                     max_size=self._size_max,
                     timeout=CONNECT_S,
                     command_timeout=COMMAND_S,
+                    server_settings={"jit": "off"},  # compiling costs more than what runs here
                 )
             async with self._pool.acquire(timeout=CONNECT_S) as connection:
                 yield connection

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from flashgrab import keys
-from tests.worker.line import Line
+from flashgrab.broker import TopicLog
+from tests.worker.line import Line, until
+from worker.audit import Audit
 from worker.damage import INVARIANTS, Damage
 from worker.live_audit import LiveAudit
 
@@ -343,7 +345,28 @@ async def test_the_numbers_of_the_report(line: Line) -> None:
             }
         ],
         "findings": [],
+        "kafka": {"behind": None},
     }
+
+
+async def test_kafkas_progress_is_told(line: Line) -> None:
+    """How many records the ledger has not read, and nothing where Kafka does not answer."""
+    await line.publish("c1", 100)
+    await line.grant("c1", 30)
+    async with line.running(line.relay()):
+        await until(lambda: _relayed(line, 30))
+    log = line.topic_log()
+    assert (await Audit(line.pool, line.store, line.clock, log).run()).kafka == 30
+    async with line.running(line.persist()):
+        await line.persisted("c1", 30)
+    assert (await Audit(line.pool, line.store, line.clock, log).run()).kafka == 0
+    away = TopicLog("127.0.0.1:1", keys.GRABS_TOPIC, deadline_ms=200)
+    assert (await Audit(line.pool, line.store, line.clock, away).run()).kafka is None
+    await away.stop()
+
+
+async def _relayed(line: Line, count: int) -> bool:
+    return line.metrics.values.get(("flashgrab_relayed_facts", ()), 0) >= count
 
 
 async def test_drain_waits_for_the_ledger(line: Line) -> None:

@@ -169,8 +169,13 @@ async def test_what_waits_is_measured(line: Line, broker_server: Broker) -> None
         async with line.running(line.relay(deadline_ms=300)):
             entries = ("flashgrab_outbox_entries", ("c1",))
             await until(lambda: _is(line.metrics.values.get(entries) == 3))
+            lag = ("flashgrab_relay_lag_seconds", ())
+            await until(lambda: _is(line.metrics.values.get(lag, 0) > 0))
+            again(broker_server)
+            await until(lambda: _is(line.metrics.values.get(lag) == 0))
     finally:
-        again(broker_server)
+        if broker_server.pid is None:
+            again(broker_server)
 
 
 async def _is(value: bool) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from flashgrab import keys
+from flashgrab.ledger import progress
 from tests.worker.line import Crash, Line, crash_at, until
 from worker.watermark import Watermark
 
@@ -208,3 +209,18 @@ async def test_a_hole_is_not_asked_for_while_kafka_has_more(line: Line) -> None:
 
 async def _relayed(line: Line, count: int) -> bool:
     return line.metrics.values.get(("flashgrab_relayed_facts", ()), 0) >= count
+
+
+async def test_looking_for_work_reads_no_whole_table(line: Line) -> None:
+    """Ten looks a second must not grow with the ledger, whatever statistics there are."""
+    await line.publish("c1")
+    await line.sql(
+        "INSERT INTO coupons SELECT 'c1', n, n, 'u' || n, '', 1, 'k' || n, 1, 1"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    for _ in range(2):
+        plan = await line.sql(f"EXPLAIN {progress._STANDINGS}")
+        text = "\n".join(row[0] for row in plan)
+        assert "Seq Scan on coupons" not in text
+        assert "coupons_by_seq" in text
+        await line.sql("ANALYZE")
