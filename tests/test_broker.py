@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import signal
 import subprocess
 import time
 from collections import defaultdict
@@ -37,9 +36,11 @@ from tests.services.apache_kafka import (
     required,
     spawn,
 )
+from tests.services.frozen import freeze, thaw
 
 TOPIC = "flashgrab.grabs"
 PARTITIONS = 8
+SLACK_S = 2.0  # what a busy machine adds; without the bounds these waits last 10 s and more
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("kafka")]
 
@@ -88,11 +89,11 @@ class Tansu:
 
     def freeze(self) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def thaw(self) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
+        thaw(self.process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -376,12 +377,12 @@ async def test_publish_keeps_its_deadline_when_the_broker_freezes(
             with pytest.raises(BrokerUnavailable) as raised:
                 await producer.publish(records(10))
             assert raised.value.retriable
-            assert 0.7 < time.monotonic() - begun < 1.6
+            assert 0.7 < time.monotonic() - begun < 0.8 + SLACK_S
             with pytest.raises(BrokerUnavailable):
                 await producer.publish(records(10))
             begun = time.monotonic()
             await producer.stop()
-            assert time.monotonic() - begun < 1.0
+            assert time.monotonic() - begun < SLACK_S
             with pytest.raises(BrokerUnavailable):
                 async with publishing(server, topic, deadline_ms=300):
                     pass
@@ -400,7 +401,7 @@ async def test_publish_keeps_its_deadline_when_the_broker_dies(server: Server, t
         with pytest.raises(BrokerUnavailable) as raised:
             await producer.publish(records(10))
         assert raised.value.retriable
-        assert time.monotonic() - begun < 1.6
+        assert time.monotonic() - begun < 0.8 + SLACK_S
     with pytest.raises(BrokerUnavailable):
         async with publishing(server, topic):
             pass

@@ -1,7 +1,6 @@
 """Batches: what goes into one script call, and that every request is answered, in time, rightly."""
 
 import asyncio
-import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -150,12 +149,12 @@ def _assert_in_time(timed: tuple[list[tuple[httpx2.Response, float]], float]) ->
 async def test_frozen_redis_is_answered_in_time(brief: Served, own_server: Valkey) -> None:
     """While Redis stands still every grab gets 503 with Retry-After inside its deadline."""
     campaign_id = await brief.campaign(quota=100)
-    own_server.signal(signal.SIGSTOP)
+    own_server.freeze()
     try:
         timed = await _staggered(brief, campaign_id)
         ready = await brief.http.get("/readyz")
     finally:
-        own_server.signal(signal.SIGCONT)
+        own_server.thaw()
     _assert_in_time(timed)
     assert (ready.status_code, ready.json()["missing"]) == (503, ["redis"])
     await until("Redis is back", brief.gateway.wire.connected.is_set)

@@ -186,7 +186,7 @@ def test_sigterm_answers_what_is_in_flight(server: Valkey, processes: str) -> No
             )
             for n in range(8)
         ]
-        server.signal(signal.SIGSTOP)
+        server.freeze()
         try:
             for sender in senders:
                 sender.start()
@@ -195,7 +195,7 @@ def test_sigterm_answers_what_is_in_flight(server: Valkey, processes: str) -> No
             until("no new connections", lambda: not _accepts(gateway))
             assert gateway.process.poll() is None
         finally:
-            server.signal(signal.SIGCONT)
+            server.thaw()
         for sender in senders:
             sender.join()
         assert gateway.process.wait(15) == 0

@@ -1,7 +1,6 @@
 """A throw-away Valkey without AOF, and a small client that reads and writes whole states."""
 
 import shutil
-import signal
 import socket
 import tempfile
 import time
@@ -15,6 +14,7 @@ import hiredis
 from flashgrab.cli.stack.process import Child, Command, plain_env
 from flashgrab.cli.stack.wheels import program
 from flashgrab.scripts import Script
+from tests.services.frozen import freeze, thaw
 
 UP_WITHIN_S = 10
 State = dict[str, dict[str, str] | list[tuple[str, dict[str, str]]]]
@@ -155,10 +155,15 @@ class Valkey:
             self._child = None
         self.path.unlink(missing_ok=True)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Stop and continue it (SIGSTOP, SIGCONT)."""
+    def freeze(self) -> None:
+        """Stop it without closing its connections; it stands still on return."""
         assert self._child is not None
-        self._child.send(number)
+        freeze(self._child.pid)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        assert self._child is not None
+        thaw(self._child.pid)
 
 
 def _free_port() -> int:

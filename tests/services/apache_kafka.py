@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeAlias
 
+from tests.services.frozen import freeze, thaw
+
 Child: TypeAlias = "subprocess.Popen[bytes]"
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,7 +161,7 @@ class ApacheKafka:
         """Ask it to stop; kill it after STOP_TIMEOUT_S."""
         if self.process is None:
             return
-        self.process.send_signal(signal.SIGCONT)
+        thaw(self.process.pid)
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_TIMEOUT_S)
@@ -168,12 +170,12 @@ class ApacheKafka:
     def freeze(self) -> None:
         """Stop the process without closing its connections."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
+        thaw(self.process.pid)
 
     @property
     def _properties(self) -> Path:

@@ -104,6 +104,7 @@ async def test_they_wait_for_what_is_not_there(
 ) -> None:
     """Started before broker and ledger they wait, say so, and go on; no restart is needed."""
     log = tmp_path / "log"
+    await sale.sql("CHECKPOINT")  # this server commits without waiting for its disk
     broker_server.kill()
     postgres_server.kill()
     with part(sale, "relay", log) as relay, part(sale, "worker", log) as worker:
