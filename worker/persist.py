@@ -6,7 +6,7 @@ against the log by the fingerprint of the last record.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -125,7 +125,12 @@ class Persist:
         if writing is not None:
             await writing
         if round_ is not None:
-            self._writing = asyncio.create_task(self._write(consumer, round_), name="write")
+            sent = asyncio.Event()
+            self._writing = asyncio.create_task(
+                self._write(consumer, round_, sent.set), name="write"
+            )
+            self._writing.add_done_callback(lambda _: sent.set())
+            await sent.wait()  # decoding keeps the loop busy: PostgreSQL would stand idle meanwhile
 
     async def _read(self, fetched: Mapping[int, list[Received]]) -> Round:
         """Records as what the ledger takes."""
@@ -159,7 +164,9 @@ class Persist:
         if unknown:
             self._known |= await facts.known_campaigns(self._pool, sorted(unknown))
 
-    async def _write(self, consumer: Consumer, round_: Round) -> None:
+    async def _write(
+        self, consumer: Consumer, round_: Round, on_sending: Callable[[], object]
+    ) -> None:
         async def before_commit() -> None:
             await self._hook("written")
 
@@ -170,7 +177,8 @@ class Persist:
             round_.grants,
             round_.letters,
             self._clock.now_ms(),
-            before_commit,
+            on_sending=on_sending,
+            before_commit=before_commit,
         )
         self._metrics.add("flashgrab_persisted_facts", (), written.rows)
         for reason, count in written.dead.items():

@@ -136,9 +136,11 @@ async def write(
     grants: Sequence[Grant],
     letters: Sequence[Letter],
     at_ms: int,
+    *,
+    on_sending: Callable[[], object],
     before_commit: Callable[[], Awaitable[None]],
 ) -> Written:
-    """Everything of one round, or nothing.
+    """Everything of one round, or nothing. From `on_sending` on PostgreSQL does the work.
 
     Raises StaleWriter where an offset is no longer what `moves` says, LedgerUnavailable where
     PostgreSQL is away (then it may have committed: writing again adds nothing twice).
@@ -148,6 +150,7 @@ async def write(
             await _move(connection, topic, moves)
             rows = 0
             dead = list(letters)
+            on_sending()
             if grants:
                 rows, conflicts = await _add_rows(connection, grants)
                 dead += conflicts

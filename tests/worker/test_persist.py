@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,12 +97,13 @@ async def test_a_stale_workers_transaction_is_refused(line: Line) -> None:
     await facts.positions(line.pool, topic, [0])
     after = Position(5, b"five")
     grant = Grant(fact(1), b"", b"")
-    await facts.write(line.pool, topic, [Move(0, BEGINNING, after)], [grant], [], 1, nothing)
+    write = partial(facts.write, line.pool, topic, on_sending=bool, before_commit=nothing)
+    await write([Move(0, BEGINNING, after)], [grant], [], 1)
     stale = Grant(fact(2), b"", b"")
     for before in (BEGINNING, Position(5, b"other"), Position(4, b"five")):
         move = Move(0, before, Position(6, b"six"))
         with pytest.raises(StaleWriter):
-            await facts.write(line.pool, topic, [move], [stale], [], 1, nothing)
+            await write([move], [stale], [], 1)
     assert [row[1] for row in await line.rows("c1")] == [1]
     assert (await facts.positions(line.pool, topic, [0]))[0] == after
     with pytest.raises(StaleWriter):
