@@ -32,6 +32,7 @@ def environment(line: Line, **more: str) -> dict[str, str]:
         "FLASHGRAB_REDIS_URL": line.redis_url,
         "FLASHGRAB_KAFKA_BOOTSTRAP": line.bootstrap,
         "FLASHGRAB_POSTGRES_URL": line.postgres_url,
+        "FLASHGRAB_KAFKA_SESSION_TIMEOUT_MS": "1000",  # the embedded broker waits half of it
         "FLASHGRAB_METRICS_PORT": "0",
         "FLASHGRAB_LOG_JSON": "true",
         **more,
