@@ -75,10 +75,14 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStanding:
-    """Where a campaign's facts stand in Redis; `entries` wait in the outbox."""
+    """Where a campaign stands in Redis; `entries` wait in the outbox.
+
+    Nothing of a campaign changes in Redis without one of these changing.
+    """
 
     epoch: int
     run: str
+    generation: int
     seq: int
     watermark: int
     holes: str
@@ -258,22 +262,18 @@ class Store:
         return int(await self._do(self._redis.xlen(keys.outbox(campaign_id))))
 
     async def standings(self, campaign_ids: Iterable[str]) -> dict[str, OutboxStanding]:
-        """Where the facts of these campaigns stand; one that is missing in Redis is left out."""
+        """Where these campaigns stand; one that is missing or damaged in Redis is left out."""
         wanted = list(campaign_ids)
         if not wanted:
             return {}
         async with self._redis.pipeline(transaction=False) as pipe:
             for campaign_id in wanted:
-                pipe.hmget(
-                    keys.campaign(campaign_id), ["epoch", "run", "seq", "watermark", "holes"]
-                )
+                pipe.hmget(keys.campaign(campaign_id), _STANDING)
                 pipe.xlen(keys.outbox(campaign_id))
-            replies = await self._do(pipe.execute())
-        return {
-            campaign_id: OutboxStanding(int(c[0]), c[1], int(c[2]), int(c[3]), c[4], int(entries))
-            for campaign_id, c, entries in zip(wanted, replies[::2], replies[1::2], strict=True)
-            if c[0] is not None
-        }
+            replies = await self._do(pipe.execute(raise_on_error=False))
+        found = zip(wanted, replies[::2], replies[1::2], strict=True)
+        standings = {campaign_id: _standing(fields, size) for campaign_id, fields, size in found}
+        return {campaign_id: s for campaign_id, s in standings.items() if s is not None}
 
     async def books(
         self, campaign_id: str, rounds: int, watermark: int, entries_max: int = 1000
@@ -360,6 +360,20 @@ class Store:
             raise StoreUnavailable(f"Redis: {error}") from error
         except RedisError as error:
             raise StoreRefused(f"Redis: {error}") from error
+
+
+_STANDING = ["epoch", "run", "generation", "seq", "watermark", "holes"]
+
+
+def _standing(fields: Any, entries: Any) -> OutboxStanding | None:
+    """None where the key is missing or has not our form: others must not suffer from it."""
+    try:
+        epoch, run, generation, seq, watermark, holes = fields
+        return OutboxStanding(
+            int(epoch), run, int(generation), int(seq), int(watermark), holes, int(entries)
+        )
+    except (TypeError, ValueError):
+        return None
 
 
 def _all_keys(campaign_id: str, rounds: int) -> list[str]:

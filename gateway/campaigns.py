@@ -7,13 +7,18 @@ from typing import Any, Literal
 import structlog
 
 from flashgrab.errors import FlashgrabError, StoreRefused
-from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 
 REFRESH_MS = 800
 """Below the second of I10, so that the reading itself fits in."""
 RESUBSCRIBE_MS = 200
+PART = 100
+"""Campaigns that are asked about in one go: more would hold up the grabs."""
+OVER_MS = 60_000
+ENDED_TURNS = 12
+"""A campaign that ended over OVER_MS ago is looked at in one turn of so many: about 10 s."""
 
 PublicStatus = Literal["NOT_STARTED", "CLAIMABLE", "SOLD_OUT", "ENDED", "PAUSED", "OFFLINE"]
 
@@ -118,6 +123,8 @@ class Catalogue:
         self._campaigns: dict[str, Campaign] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._unreadable: dict[str, str] = {}
+        self._read_at: dict[str, OutboxStanding] = {}  # before the last reading that went well
+        self._turn = 0
         self.loaded = False
 
     def get(self, campaign_id: str) -> Campaign | None:
@@ -136,12 +143,30 @@ class Catalogue:
         await end(self._tasks)
 
     async def _refresh_all(self) -> None:
-        for campaign_id in sorted(await self._store.registry()):
-            await self.refresh(campaign_id)
+        """Read what has changed; what has ended, and can't change any more, only now and then."""
+        self._turn += 1
+        now_ms = await self._store.now_ms()
+        for some in _in_parts(sorted(await self._store.registry())):
+            due = [c for c in some if self._turn % ENDED_TURNS == 0 or not self._is_over(c, now_ms)]
+            standings = await self._store.standings(due)
+            for campaign_id in due:
+                standing = standings.get(campaign_id)
+                if standing is not None and standing == self._read_at.get(campaign_id):
+                    continue
+                self._read_at.pop(campaign_id, None)
+                if await self.refresh(campaign_id) and standing is not None:
+                    self._read_at[campaign_id] = standing
         self.loaded = True
 
-    async def refresh(self, campaign_id: str) -> None:
-        """Read one campaign anew. Damaged keys are as missing ones: only this campaign refuses."""
+    def _is_over(self, campaign_id: str, now_ms: int) -> bool:
+        campaign = self._campaigns.get(campaign_id)
+        return campaign is not None and 0 < campaign.ends_at < now_ms - OVER_MS
+
+    async def refresh(self, campaign_id: str) -> bool:
+        """Read one campaign anew; whether all of it is there.
+
+        Damaged keys are as missing ones: only this campaign refuses.
+        """
         problem = ""
         try:
             state = await self._store.read(campaign_id)
@@ -154,11 +179,17 @@ class Catalogue:
         campaign.update(state)
         for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
             self._metrics.set("flashgrab_left", (campaign_id, str(round_.number)), left)
+        return state is not None
 
     async def _follow(self) -> None:
         async for campaign_id in self._store.changes():
             if campaign_id in self._campaigns or campaign_id in await self._store.registry():
                 await self.refresh(campaign_id)
+
+
+def _in_parts(campaign_ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(campaign_ids), PART):
+        yield campaign_ids[start : start + PART]
 
 
 async def _forever(step: Callable[[], Any], pause_ms: int) -> None:

@@ -159,9 +159,20 @@ async def test_books_and_standings(store: Store, redis: Client) -> None:
     assert await store.books(ID, 2, 4) == Books(1, 4, 3, 1, rows, ())
     assert await store.books("none", 2, 4) is None
     assert await store.standings([ID, "none"]) == {
-        ID: OutboxStanding(epoch=1, run="run-1", seq=4, watermark=1, holes="2-3", entries=1)
+        ID: OutboxStanding(
+            epoch=1, run="run-1", generation=1, seq=4, watermark=1, holes="2-3", entries=1
+        )
     }
     assert await store.standings([]) == {}
+
+
+async def test_a_damaged_campaign_hides_no_other(store: Store, redis: Client) -> None:
+    """Its standing is left out, whatever is damaged; the others are told."""
+    await publish(store)
+    redis.call("HSET", keys.campaign("part"), "epoch", 1)
+    redis.call("HSET", keys.campaign("word"), "epoch", "one", "run", "r", "generation", 1)
+    redis.call("SET", keys.campaign("type"), "x")
+    assert list(await store.standings(["part", "type", ID, "word"])) == [ID]
 
 
 async def test_holders(store: Store, redis: Client) -> None:

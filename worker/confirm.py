@@ -21,6 +21,8 @@ from flashgrab.store import GatewayReport, OutboxStanding, Store
 
 GRACE_MS = 1000
 """Gateways connect again within 200 ms and report at once."""
+REST_MS = 1000
+"""While the run stays the same and nothing is closed, the campaigns are not looked at."""
 REPORT_MS = 5000
 """A gateway that has not reported for so long is not live."""
 
@@ -45,6 +47,7 @@ class Confirmation:
         *,
         grace_ms: int = GRACE_MS,
         report_ms: int = REPORT_MS,
+        rest_ms: int = REST_MS,
     ) -> None:
         self._pool = pool
         self._store = store
@@ -52,22 +55,26 @@ class Confirmation:
         self._clock = clock
         self._grace_ms = grace_ms
         self._report_ms = report_ms
+        self._rest_ms = rest_ms
         self._run = ""
         self._seen_ms = 0
+        self._rest_until_ms = 0
         self._ends: dict[int, int] | None = None  # of the log, after this run was first seen
         self._said: set[tuple[str, str]] = set()
 
     async def step(self) -> None:
         """Look at the run; confirm what can be confirmed now."""
         run = await self._store.run_id()
+        if run == self._run and self._clock.monotonic_ms() < self._rest_until_ms:
+            return
         if run != self._run:
             self._run, self._seen_ms = run, self._clock.monotonic_ms()
             self._ends = None
             self._said.clear()
-        in_ledger = {s.campaign_id: s for s in await progress.standings(self._pool)}
         standings = await self._store.standings(sorted(await self._store.registry()))
         closed = {c: s for c, s in standings.items() if s.run != run}
         if not closed:
+            self._rest_until_ms = self._clock.monotonic_ms() + self._rest_ms
             return
         if why := await self._why_all_wait(run):
             for campaign_id in closed:
@@ -76,6 +83,7 @@ class Confirmation:
         if self._clock.monotonic_ms() - self._seen_ms < self._grace_ms:
             return
         reports = await self._store.gateways()
+        in_ledger = {s.campaign_id: s for s in await progress.standings(self._pool)}
         for campaign_id, standing in closed.items():
             if campaign_id not in in_ledger:
                 self._say(campaign_id, "the ledger does not know it")

@@ -66,11 +66,17 @@ class Watermark:
         self._refused: dict[str, int] = {}
         self._watches: dict[str, Watch] = {}
         self._ends: dict[int, int] | None = None
+        self._behind: list[str] | None = None  # campaigns to walk, None for all
 
     async def walk(self) -> bool:
-        """One bounded step of every campaign that can go on. Whether one can take another."""
+        """One bounded step of every campaign that can go on. Whether one can take another.
+
+        The survey has said which ones are worth a look: those that ended long ago cost nothing.
+        """
         more = False
-        for standing in await progress.standings(self._pool):
+        if self._behind is not None and not self._behind:
+            return False
+        for standing in await progress.standings(self._pool, self._behind):
             watermark = standing.watermark
             if standing.ready:
                 watermark = await progress.advance(
@@ -102,9 +108,17 @@ class Watermark:
         standings = await progress.standings(self._pool)
         in_redis = await self._store.standings([s.campaign_id for s in standings])
         caught_up = await self._caught_up()
+        behind = []
         for standing in standings:
             campaign_id = standing.campaign_id
             there = in_redis.get(campaign_id)
+            if (
+                there is None
+                or there.holes
+                or there.seq != standing.watermark
+                or (there.watermark != standing.watermark)
+            ):
+                behind.append(campaign_id)
             if there is None:
                 self._settled.pop(campaign_id, None)
                 continue
@@ -114,6 +128,7 @@ class Watermark:
             lag = max(0, there.seq - standing.watermark)
             self._metrics.set("flashgrab_persist_lag_serials", (campaign_id,), lag)
             await self._look_for_holes(standing, there, caught_up)
+        self._behind = behind
 
     async def _caught_up(self) -> bool:
         """Whether all that the log held at the last survey is in the ledger, by offsets.

@@ -30,7 +30,7 @@ SELECT c.campaign_id, c.epoch, m.watermark, m.watermark + 1 IN (
               ORDER BY campaign_id, from_seq LIMIT 1), 0)) AS ready
 FROM campaigns c LEFT JOIN watermarks w USING (campaign_id)
 CROSS JOIN LATERAL (SELECT coalesce(w.watermark, 0) AS watermark) AS m
-WHERE c.status <> 'DRAFT'
+WHERE c.status <> 'DRAFT' AND ($1::text[] IS NULL OR c.campaign_id = ANY($1))
 """
 
 # $1 campaign, $2 watermark, $3 last seq looked at; voids are clipped to the window
@@ -75,10 +75,10 @@ SELECT greatest(
 """
 
 
-async def standings(pool: Pool) -> list[Standing]:
-    """Every campaign that was published."""
+async def standings(pool: Pool, campaign_ids: Sequence[str] | None = None) -> list[Standing]:
+    """Every campaign that was published, or those of them that are named."""
     async with pool.connection() as connection:
-        rows = await connection.fetch(_STANDINGS)
+        rows = await connection.fetch(_STANDINGS, campaign_ids)
     return [Standing(r["campaign_id"], r["epoch"], r["watermark"], r["ready"]) for r in rows]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,11 @@ from flashgrab import keys
 from flashgrab.errors import StoreUnavailable
 from flashgrab.events import OutboxEntry
 from flashgrab.model import Round
-from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
 from flashgrab.telemetry import Metrics
-from gateway.campaigns import Campaign, Catalogue
+from gateway.campaigns import ENDED_TURNS, Campaign, Catalogue
 from tests.gateway.serving import HOUR_MS, Served, until
+from tests.lua.server import Valkey
 
 pytestmark = pytest.mark.anyio
 
@@ -181,6 +182,12 @@ class ToldStore(Store):
             raise reading
         return reading  # type: ignore[no-any-return]
 
+    async def standings(self, campaign_ids: Iterable[str]) -> dict[str, OutboxStanding]:
+        return {}
+
+    async def now_ms(self) -> int:
+        return 0
+
     async def changes(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
         yield ""
@@ -263,6 +270,41 @@ async def _restock(served: Served, campaign_id: str, quota: int, version: int) -
         quotas=[quota],
     )
     assert code == 0
+
+
+async def test_only_what_changed_is_read(served: Served, redis_server: Valkey) -> None:
+    """A turn reads what differs from the turn before; what is not whole, until it is; and what
+    ended a while ago only now and then."""
+    minute = 60_000
+    grabbed, idle, broken = [await served.campaign(quota=9) for _ in range(3)]
+    over = await served.campaign(rounds=[(-9 * minute, -2 * minute, 9)])
+    await served.store._redis.rename(keys.round_(broken, 1), "away")
+    ours = {grabbed, idle, broken, over}
+    read: list[str] = []
+
+    class Counts(Store):
+        async def read(self, campaign_id: str) -> CampaignState | None:
+            read.append(campaign_id)
+            return await super().read(campaign_id)
+
+    async with Counts(redis_server.url) as store:
+        catalogue = Catalogue(store, Metrics())
+
+        async def turn() -> set[str]:
+            read.clear()
+            await catalogue._refresh_all()
+            return ours & set(read)
+
+        assert await turn() == ours
+        assert await turn() == {broken}
+        await served.grab(grabbed)
+        assert await turn() == {broken, grabbed}
+        await served.store._redis.rename("away", keys.round_(broken, 1))
+        await served.store._redis.hset(keys.campaign(over), "generation", 2)
+        assert await turn() == {broken}
+        assert await turn() == set()
+        seen = [await turn() for _ in range(ENDED_TURNS)]
+        assert [ids for ids in seen if ids] == [{over}]
 
 
 async def test_a_restock_reopens_by_the_push(served: Served) -> None:

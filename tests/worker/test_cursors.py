@@ -6,7 +6,7 @@ from worker.cursors import FIRST, Cursors, move
 
 
 def standing(epoch: int = 1, seq: int = 100) -> OutboxStanding:
-    return OutboxStanding(epoch, "run", seq, 0, "", 1)
+    return OutboxStanding(epoch, "run", 1, seq, 0, "", 1)
 
 
 def entry(last_seq: int) -> Entry:

@@ -219,7 +219,7 @@ async def test_looking_for_work_reads_no_whole_table(line: Line) -> None:
         " FROM generate_series(1, 20000) AS n"
     )
     for _ in range(2):
-        plan = await line.sql(f"EXPLAIN {progress._STANDINGS}")
+        plan = await line.sql("EXPLAIN " + progress._STANDINGS.replace("$1", "NULL"))
         text = "\n".join(row[0] for row in plan)
         assert "Seq Scan on coupons" not in text
         assert "coupons_by_seq" in text
