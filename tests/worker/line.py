@@ -331,6 +331,33 @@ class Line:
     async def audit(self, campaign_id: str | None = None, drain_ms: int = 0) -> Report:
         return await Audit(self.pool, self.store, self.clock).run(campaign_id, drain_ms)
 
+    async def book(self, campaign_id: str) -> None:
+        """Put every fact into the ledger by hand, in a moment and without the parts."""
+        now_ms = self.clock.now_ms()
+        devices = {
+            fact.serial: fact.device_id
+            for entry in await self.store.outbox(campaign_id, 0, entries_max=100_000)
+            for fact in entry_of(entry).facts(campaign_id)
+        }
+        facts = await self.facts(campaign_id)
+        rows = [
+            (campaign_id, serial, seq, user, devices[serial], number, request, 1, now_ms)
+            for seq, serial, number, user, request in facts
+        ]
+        async with self.pool.connection() as connection:
+            await connection.executemany(
+                "INSERT INTO coupons (campaign_id, serial, seq, user_id, device_id, round,"
+                " request_id, epoch, granted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                rows,
+            )
+        await self.sql(
+            "UPDATE rounds r SET granted = (SELECT count(*) FROM coupons c"
+            " WHERE c.campaign_id = r.campaign_id AND c.round = r.number) WHERE campaign_id = $1",
+            campaign_id,
+        )
+        await self.sql("INSERT INTO watermarks VALUES ($1, $2, $3)", campaign_id, len(rows), now_ms)
+        assert await self.store.settle(campaign_id, 1, len(rows), "") == 0
+
     async def deliver(self, campaign_id: str, count: int) -> None:
         """Run everything until `count` facts are in the ledger and settled."""
         async with self.running(self.relay(), self.persist(), self.walker()):

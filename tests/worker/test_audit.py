@@ -212,7 +212,7 @@ async def sale(line: Line) -> None:
     """60 facts in the ledger, 20 more in the outbox."""
     await line.publish("c1", 100, per_device=2)
     await line.grant("c1", PERSISTED)
-    await line.deliver("c1", PERSISTED)
+    await line.book("c1")
     await line.grant("c1", WAITING, start=PERSISTED)
 
 
@@ -313,7 +313,7 @@ async def test_an_idle_campaign_is_looked_at_rarely(line: Line, valkey_client: A
     """Nothing new and all in the ledger: the next look comes after a while."""
     await line.publish("c1", 100)
     await line.grant("c1", 10)
-    await line.deliver("c1", 10)
+    await line.book("c1")
     audit = line.live_audit(idle_ms=3_600_000)
     await audit.step()
     valkey_client.hincrby(keys.round_("c1", 1), "left", 1)
