@@ -79,7 +79,7 @@ def test_the_whole_data_set_is_sold_right(running_stack: Stack) -> None:
 @pytest.mark.timeout(120)
 def test_a_paced_rehearsal_runs_twice_and_shows_how_far_it_is(running_stack: Stack) -> None:
     """Other ids each time; progress on stderr, the table and both verdicts on stdout."""
-    words = ("rehearse", "--dataset", "completejourney", "--campaigns", "2", "--pace", "60")
+    words = ("rehearse", "--dataset", "completejourney", "--campaigns", "2", "--pace", "90")
     first, second = (running_stack.command(*words) for _ in range(2))
     for done in (first, second):
         assert done.returncode == 0, done.stderr + done.stdout
@@ -99,7 +99,7 @@ def test_a_paced_rehearsal_runs_twice_and_shows_how_far_it_is(running_stack: Sta
 @pytest.mark.timeout(120)
 def test_a_crowd_waits_for_the_opening_of_a_campaign(running_stack: Stack) -> None:
     """More buyers than coupons, an opening that is still to come: min(quota, buyers) granted."""
-    campaign_id = running_stack.campaign(simple("rehearsed", quota=30, opens="+15s"))
+    campaign_id = running_stack.campaign(simple("rehearsed", quota=30, opens="+9s"))
     words = ("rehearse", "--campaign", campaign_id, "--buyers", "50", "--json")
     done = running_stack.command(*words)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -114,9 +114,9 @@ def test_a_crowd_waits_for_the_opening_of_a_campaign(running_stack: Stack) -> No
 def test_a_sale_that_others_spoil_is_bad_news(running_stack: Stack) -> None:
     """The check can fail: the campaign is closed under the crowd; exit 1, and lines that name
     what is missing and what buyers were told."""
-    campaign_id = running_stack.campaign(simple("spoiled", quota=400))
+    campaign_id = running_stack.campaign(simple("spoiled", quota=150))
     crowd = running_stack.begin(
-        *("rehearse", "--campaign", campaign_id, "--buyers", "400", "--pace", "60")
+        *("rehearse", "--campaign", campaign_id, "--buyers", "150", "--pace", "60")
     )
     assert crowd.stderr is not None
     for line in crowd.stderr:
