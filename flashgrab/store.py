@@ -303,6 +303,26 @@ class Store:
             if not cursor:
                 return
 
+    async def holder_counts(self, campaign_id: str) -> tuple[int, int]:
+        """How many users and how many devices hold something."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hlen(keys.holders(campaign_id))
+            pipe.hlen(keys.devices(campaign_id))
+            users, devices = await self._do(pipe.execute())
+        return int(users), int(devices)
+
+    async def device_ids(self, campaign_id: str) -> AsyncIterator[str]:
+        """Every device that holds something, by HSCAN; only where devices are limited."""
+        cursor = 0
+        while True:
+            cursor, page = await self._do(
+                self._redis.hscan(keys.devices(campaign_id), cursor=cursor, count=1000)
+            )
+            for device_id in page:
+                yield device_id
+            if not cursor:
+                return
+
     async def holder(self, campaign_id: str, user_id: str) -> str:
         """One user's entry, "" where there is none."""
         return await self._do(self._redis.hget(keys.holders(campaign_id), user_id)) or ""

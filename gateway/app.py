@@ -23,6 +23,7 @@ from flashgrab.wire import Wire
 from gateway.batch import Bounds
 from gateway.campaigns import Catalogue
 from gateway.identity import Identity
+from gateway.memory import Memory
 from gateway.redis_clock import RedisClock
 from gateway.routes import ROUTES, Gateway, State, http_error, server_error, store_error
 
@@ -90,6 +91,7 @@ async def running(
         wire=wire,
         catalogue=Catalogue(store, metrics),
         metrics=metrics,
+        memory=Memory(store),
     )
     wire.start()
     gateway.catalogue.start()
@@ -99,6 +101,7 @@ async def running(
         yield gateway
     finally:
         await end([reporter])
+        await gateway.memory.stop()
         await gateway.catalogue.stop()
         await wire.stop()
         await store.close()

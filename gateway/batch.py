@@ -4,18 +4,19 @@ import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
 from flashgrab import keys
 from flashgrab.errors import StoreRefused, StoreUnavailable
-from flashgrab.ids import OWN_REQUEST_PREFIX
-from flashgrab.outcomes import BY_SCRIPT_CODE, Outcome, Verdict
+from flashgrab.outcomes import Outcome, Verdict
 from flashgrab.scripts import GRAB, SCHEMA
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
 from gateway.campaigns import Campaign
+from gateway.decisions import Decision, Reply, Waiter, decision_of, new_grant
+from gateway.memory import Memory
 from gateway.redis_clock import RedisClock
 
 CALLS_MAX = 2
@@ -36,56 +37,44 @@ class Bounds:
     deadline_ms: int
 
 
-class Grant(NamedTuple):
-    """One grant as the holders hash has it; `state` is g (granted) or r (returned)."""
-
-    serial: int
-    seq: int
-    round: int
-    state: str
-    request_id: str
+_Waiting = tuple[bytes, bytes, bytes, float, Waiter]
+"""User, device, request id, deadline (monotonic s), and who waits."""
 
 
-class Decision(NamedTuple):
-    """What became of one grab. `grants`: the one granted or replayed, or all that limit him.
+class _Answer:
+    """A waiter as a future, for the ordinary route."""
 
-    `at_ms` is Redis' time when the script decided, 0 where it did not.
-    """
+    __slots__ = ("future",)
 
-    outcome: Outcome
-    grants: tuple[Grant, ...] = ()
-    at_ms: int = 0
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
 
+    def granted(self, serial: int, reply: Reply) -> None:
+        self.decided(new_grant(serial, reply))
 
-class _Waiting(NamedTuple):
-    user_id: str
-    device_id: str
-    request_id: str
-    deadline: float
-    answer: "asyncio.Future[Decision]"
-
-
-def read_grants(entry: str) -> tuple[Grant, ...]:
-    """A holder's entry (lua/README.md) as grants."""
-    return tuple(
-        Grant(int(serial), int(seq), int(number), state, request_id)
-        for serial, seq, number, state, request_id in (
-            line.split(",") for line in entry.split(";") if line
-        )
-    )
+    def decided(self, decision: Decision) -> None:
+        if not self.future.done():
+            self.future.set_result(decision)
 
 
 class Batcher:
     """The batches of one campaign in this process."""
 
     def __init__(
-        self, campaign: Campaign, wire: Wire, clock: RedisClock, bounds: Bounds, metrics: Metrics
+        self,
+        campaign: Campaign,
+        wire: Wire,
+        clock: RedisClock,
+        bounds: Bounds,
+        metrics: Metrics,
+        memory: Memory,
     ) -> None:
         self._campaign = campaign
         self._wire = wire
         self._clock = clock
         self._bounds = bounds
         self._metrics = metrics
+        self._memory = memory
         self._waiting: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._in_flight = 0
@@ -97,19 +86,22 @@ class Batcher:
         """Requests that wait or are in flight."""
         return len(self._waiting) + self._in_flight
 
-    def submit(self, user_id: str, device_id: str, request_id: str) -> "asyncio.Future[Decision]":
+    def submit(self, user_id: str, device_id: str, key: str) -> "asyncio.Future[Decision]":
         """Put a grab into the batch of this turn. The future never raises, and ends in time."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Decision] = loop.create_future()
+        answer = _Answer()
+        self.enter(user_id.encode(), device_id.encode(), key.encode(), answer)
+        return answer.future
+
+    def enter(self, user: bytes, device: bytes, request_id: bytes, waiter: Waiter) -> None:
+        """Put a grab into the batch of this turn; the waiter hears of it, in time."""
         if self.requests >= self._bounds.queue_max:
-            answer.set_result(Decision(Outcome.BUSY))
-            return answer
+            waiter.decided(Decision(Outcome.BUSY))
+            return
         deadline = time.monotonic() + self._bounds.deadline_ms / 1000
-        self._waiting.append(_Waiting(user_id, device_id, request_id, deadline, answer))
+        self._waiting.append((user, device, request_id, deadline, waiter))
         if not self._flush_due and len(self._calls) < CALLS_MAX:
             self._flush_due = True
-            loop.call_soon(self._flush)
-        return answer
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -124,37 +116,58 @@ class Batcher:
 
     def _refuse_late(self) -> None:
         late = time.monotonic() + self._bounds.deadline_ms / 1000 * LATE_SHARE
-        while self._waiting and self._waiting[0].deadline < late:
-            waiting = self._waiting.popleft()
-            if not waiting.answer.done():
-                waiting.answer.set_result(Decision(Outcome.BACKEND_UNAVAILABLE))
+        while self._waiting and self._waiting[0][3] < late:
+            self._waiting.popleft()[4].decided(Decision(Outcome.BACKEND_UNAVAILABLE))
 
     def _done(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self._flush()
 
     async def _decide(self, batch: list[_Waiting]) -> None:
+        outcome = Outcome.BACKEND_UNAVAILABLE
+        reply, results = None, []
         try:
-            decisions = await self._ask(batch)
+            verdict, *rest = await self._ask(batch)
+            if verdict == Verdict.DECIDED.value:
+                reply = Reply(*rest[:6])
+                results = _read(batch, reply, rest[6:])
+            else:
+                self._refused(Verdict(verdict), rest[2])
+                outcome = Outcome.NOT_WARMED
         except StoreUnavailable:
-            decisions = [Decision(Outcome.BACKEND_UNAVAILABLE)] * len(batch)
+            pass
         except StoreRefused as error:
             if self._is_new(str(error)):
                 log.exception("script_refused", runbook="redis-refuses")
-            decisions = [Decision(Outcome.BACKEND_UNAVAILABLE)] * len(batch)
         except Exception as error:
             if self._is_new(repr(error)):
                 log.exception("batch_failed", campaign=self._campaign.campaign_id)
-            decisions = [Decision(Outcome.BACKEND_UNAVAILABLE)] * len(batch)
         self._in_flight -= len(batch)
-        for waiting, decision in zip(batch, decisions, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(decision)
+        if reply is None or not results:
+            for waiting in batch:
+                waiting[4].decided(Decision(outcome))
+        else:
+            self._tell(batch, reply, results)
 
-    async def _ask(self, batch: list[_Waiting]) -> list[Decision]:
+    def _tell(self, batch: list[_Waiting], reply: Reply, results: list[int | Decision]) -> None:
+        campaign = self._campaign
+        self._said = ""
+        if campaign.state is not None and reply.epoch == campaign.state.epoch:
+            campaign.learn(reply.generation, reply.seq, reply.round, reply.left, reply.now_ms)
+        for (user, device, request_id, _, waiter), result in zip(batch, results, strict=True):
+            try:
+                if isinstance(result, int):
+                    waiter.granted(result, reply)
+                else:
+                    self._memory.learn(campaign, (user, device), request_id, result, reply)
+                    waiter.decided(result)
+            except Exception:  # of one: the others have their answers still to come
+                log.exception("answer_failed", campaign=campaign.campaign_id)
+
+    async def _ask(self, batch: list[_Waiting]) -> list[Any]:
         """Ask the script; once more where the reply was lost (the request ids make it a replay)
         or other rounds are current than this process thought. All inside the oldest deadline."""
-        deadline = batch[0].deadline
+        deadline = batch[0][3]
         resent = moved = False
         while True:
             await self._connected(deadline)
@@ -173,7 +186,7 @@ class Batcher:
             if reply[0] == Verdict.MOVED.value and not moved:
                 moved = True
                 continue
-            return self._read(batch, reply)
+            return reply
 
     async def _connected(self, deadline: float) -> None:
         if self._wire.connected.is_set():
@@ -199,8 +212,8 @@ class Batcher:
             keys.round_(name, round_.number),
             keys.round_(name, following.number if following else round_.number),
         ]
-        args: list[str | int] = [SCHEMA, campaign.state.epoch, self._wire.run_id, campaign.floor]
-        args += [round_.number, after_ms, campaign.ends_at]
+        args: list[str | bytes | int] = [SCHEMA, campaign.state.epoch, self._wire.run_id]
+        args += [campaign.floor, round_.number, after_ms, campaign.ends_at]
         for waiting in batch:
             args += waiting[:3]
         started = time.perf_counter()
@@ -209,20 +222,6 @@ class Batcher:
         self._metrics.observe("flashgrab_batch_size", len(batch))
         self._clock.observe(reply[4])
         return reply
-
-    def _read(self, batch: list[_Waiting], reply: list[Any]) -> list[Decision]:
-        verdict, epoch, generation, seq, now_ms, number, left, *results = reply
-        if verdict != Verdict.DECIDED.value:
-            self._refused(Verdict(verdict), seq)
-            return [Decision(Outcome.NOT_WARMED)] * len(batch)
-        if self._campaign.state is not None and epoch == self._campaign.state.epoch:
-            self._campaign.learn(generation, seq, number, left)
-        decisions = [
-            _decision(result, number, now_ms, waiting.request_id)
-            for waiting, result in zip(batch, results, strict=True)
-        ]
-        self._said = ""
-        return decisions
 
     def _refused(self, verdict: Verdict, seq: int) -> None:
         name = self._campaign.campaign_id
@@ -239,16 +238,10 @@ class Batcher:
         return was != problem
 
 
-def _decision(result: int | bytes, number: int, now_ms: int, request_id: str) -> Decision:
-    if isinstance(result, int):
-        if result > 0:
-            grant = Grant(result, 0, number, "g", request_id)
-            return Decision(Outcome.GRANTED, (grant,), now_ms)
-        return Decision(BY_SCRIPT_CODE[result], (), now_ms)
-    text = result.decode()
-    grants = read_grants(text[1:])
-    if text[0] == "U":
-        return Decision(Outcome.USER_LIMIT, grants, now_ms)
-    # A request id of our own can only come back from our own resend: its sender asked once.
-    ours = request_id.startswith(OWN_REQUEST_PREFIX)
-    return Decision(Outcome.GRANTED if ours else Outcome.REPLAYED, grants, now_ms)
+def _read(batch: list[_Waiting], reply: Reply, results: list[Any]) -> list[int | Decision]:
+    """New serials as they are, anything else in words. Raises where one makes no sense: nothing of
+    such a reply may reach anybody."""
+    return [
+        result if type(result) is int and result > 0 else decision_of(result, reply, waiting[2])
+        for waiting, result in zip(batch, results, strict=True)
+    ]

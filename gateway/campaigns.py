@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -10,6 +10,9 @@ from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from gateway.gate import Gate
 
 REFRESH_MS = 800
 """Below the second of I10, so that the reading itself fits in."""
@@ -30,19 +33,23 @@ class Campaign:
 
     def __init__(self, campaign_id: str) -> None:
         self.campaign_id = campaign_id
+        self.name = campaign_id.encode()
         self.state: CampaignState | None = None
         self.missing = True
         self.floor = 0
         self.watermark = 0
         self.left: list[int] = []
+        self.heard_ms = 0  # Redis' time when all this was so
+        self.gate: Gate | None = None  # what gate.py made of it, until something changes
         self._seen = (0, 0, 0)
 
-    def update(self, state: CampaignState | None) -> None:
+    def update(self, state: CampaignState | None, heard_ms: int = 0) -> None:
         """What Redis has now; None where the key is missing: refuse, keep what is known.
 
         An older state than the known one (a slower reading, older data put in place of the real
         ones) changes nothing: the script refuses what does not fit it.
         """
+        self.gate = None
         self.missing = state is None
         if state is None or (self.state is not None and _age(state) < _age(self.state)):
             return
@@ -50,10 +57,18 @@ class Campaign:
             self.floor = self.watermark = 0
             self._seen = (0, 0, 0)
         self.state = state
+        self.hear(heard_ms)
         self.watermark = max(self.watermark, state.watermark)
         self._learn_left(_age(state), [r.left for r in state.rounds])
 
-    def learn(self, generation: int, seq: int, round_number: int, left: int) -> None:
+    def hear(self, heard_ms: int) -> None:
+        """It is still so at this moment of Redis' clock."""
+        self.heard_ms = max(self.heard_ms, heard_ms)
+        self.gate = None
+
+    def learn(
+        self, generation: int, seq: int, round_number: int, left: int, heard_ms: int = 0
+    ) -> None:
         """What the reply of a script call said, in this epoch; an older one changes nothing."""
         state = self.state
         if state is None:
@@ -61,6 +76,8 @@ class Campaign:
         lefts = list(self.left)
         if round_number:
             lefts[round_number - 1] = left
+        if (state.epoch, generation, seq) >= self._seen:
+            self.hear(heard_ms)
         self._learn_left((state.epoch, generation, seq), lefts)
 
     def _learn_left(self, seen: tuple[int, int, int], left: list[int]) -> None:
@@ -68,6 +85,11 @@ class Campaign:
         if seen >= self._seen:
             self._seen = seen
             self.left = left
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a reply told of a younger generation than the state that was read."""
+        return self.state is not None and self._seen[1] > self.state.generation
 
     def current(self, now_ms: int) -> tuple[RoundState, RoundState | None, int] | None:
         """The first round not over, the one after it, and the end of the one before (ms).
@@ -152,9 +174,10 @@ class Catalogue:
             for campaign_id in due:
                 standing = standings.get(campaign_id)
                 if standing is not None and standing == self._read_at.get(campaign_id):
+                    self._campaigns[campaign_id].hear(now_ms)
                     continue
                 self._read_at.pop(campaign_id, None)
-                if await self.refresh(campaign_id) and standing is not None:
+                if await self.refresh(campaign_id, now_ms) and standing is not None:
                     self._read_at[campaign_id] = standing
         self.loaded = True
 
@@ -162,12 +185,13 @@ class Catalogue:
         campaign = self._campaigns.get(campaign_id)
         return campaign is not None and 0 < campaign.ends_at < now_ms - OVER_MS
 
-    async def refresh(self, campaign_id: str) -> bool:
-        """Read one campaign anew; whether all of it is there.
+    async def refresh(self, campaign_id: str, now_ms: int | None = None) -> bool:
+        """Read one campaign anew; whether all of it is there. `now_ms` is Redis' time.
 
         Damaged keys are as missing ones: only this campaign refuses.
         """
         problem = ""
+        now_ms = await self._store.now_ms() if now_ms is None else now_ms
         try:
             state = await self._store.read(campaign_id)
         except (StoreRefused, KeyError, ValueError) as error:
@@ -176,7 +200,7 @@ class Catalogue:
             log.error("campaign_unreadable", campaign=campaign_id, error=problem)
         self._unreadable[campaign_id] = problem
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
-        campaign.update(state)
+        campaign.update(state, now_ms)
         for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
             self._metrics.set("flashgrab_left", (campaign_id, str(round_.number)), left)
         return state is not None

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import grab_id
 from flashgrab.outcomes import Outcome
-from gateway.batch import Decision, Grant
 from gateway.campaigns import Campaign
+from gateway.decisions import Decision, Grant
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"

@@ -29,9 +29,11 @@ from flashgrab.passes import Pass, PassKeys, issue
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
-from gateway.batch import Batcher, Bounds, read_grants
+from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign, Catalogue
+from gateway.decisions import Decision, read_grants
 from gateway.identity import Identity
+from gateway.memory import Memory
 from gateway.openapi import document
 from gateway.redis_clock import RedisClock
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
@@ -54,12 +56,23 @@ class Gateway:
     wire: Wire
     catalogue: Catalogue
     metrics: Metrics
+    memory: Memory
     batchers: dict[str, Batcher] = field(default_factory=dict)
+
+    def decide(
+        self, campaign: Campaign, person: tuple[bytes, bytes], request_id: bytes
+    ) -> Decision | None:
+        """The decision that needs no Redis command; None while another server may answer there."""
+        if campaign.state is None or campaign.state.run != self.wire.run_id:
+            return None
+        return self.memory.decide(campaign, person, request_id, self.redis_clock.now_ms())
 
     def batcher(self, campaign: Campaign) -> Batcher:
         found = self.batchers.get(campaign.campaign_id)
         if found is None:
-            found = Batcher(campaign, self.wire, self.redis_clock, self.bounds, self.metrics)
+            found = Batcher(
+                campaign, self.wire, self.redis_clock, self.bounds, self.metrics, self.memory
+            )
             self.batchers[campaign.campaign_id] = found
         return found
 
@@ -140,8 +153,13 @@ async def _grab(
         return _local(gateway, Outcome.CAMPAIGN_NOT_FOUND)
     if campaign.missing:
         return _local(gateway, Outcome.NOT_WARMED)
-    request_id = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
-    decision = await gateway.batcher(campaign).submit(who.user_id, who.device_id, request_id)
+    key = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
+    person = (who.user_id.encode(), who.device_id.encode())
+    decision = gateway.decide(campaign, person, key.encode())
+    if decision is not None:
+        gateway.metrics.add("flashgrab_refused_locally", (decision.outcome.name,))
+    else:
+        decision = await gateway.batcher(campaign).submit(who.user_id, who.device_id, key)
     return decision.outcome, grab_reply(campaign, decision, gateway.redis_clock.now_ms())
 
 

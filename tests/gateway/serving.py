@@ -58,7 +58,9 @@ class Served:
         """Let this campaign's grabs go through another wire from here on."""
         chosen = {"batch_max": 1000, "queue_max": 20_000, "deadline_ms": 2000, **bounds}
         campaign, clock = self.known(campaign_id), self.gateway.redis_clock
-        batcher = Batcher(campaign, wire, clock, Bounds(**chosen), self.metrics)
+        batcher = Batcher(
+            campaign, wire, clock, Bounds(**chosen), self.metrics, self.gateway.memory
+        )
         self.gateway.batchers[campaign_id] = batcher
         return batcher
 

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.outcomes import Outcome, Verdict
-from gateway.batch import CALLS_MAX, Decision, read_grants
+from gateway.batch import CALLS_MAX
+from gateway.decisions import Decision, read_grants
 from tests.gateway.crowd import Sent, crowd, request_bytes
 from tests.gateway.proxy import Proxy, proxied
 from tests.gateway.serving import HOUR_MS, Served, serving, until
@@ -21,7 +22,7 @@ from tests.lua.server import Valkey, valkey
 pytestmark = pytest.mark.anyio
 
 DEADLINE_MS = 400
-SLACK_MS = 50
+SLACK_MS = 250  # the machine may be busy; without a deadline these waits last seconds
 
 
 @pytest.fixture(scope="module")

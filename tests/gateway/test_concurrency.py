@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from gateway.batch import read_grants
+from gateway.decisions import read_grants
 from tests.gateway.crowd import Sent, crowd
 from tests.gateway.serving import Served
 from tests.gateway.wires import HeldWire

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from flashgrab.outcomes import Outcome
 from flashgrab.store import CampaignState, RoundState
-from gateway.batch import Decision, Grant
 from gateway.campaigns import Campaign
+from gateway.decisions import Decision, Grant
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
 
 GRANT = Grant(serial=7, seq=9, round=1, state="g", request_id="k")
