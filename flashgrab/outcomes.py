@@ -50,6 +50,13 @@ class Outcome(Enum):
         405, 0, "Method not allowed", "The Allow header names the methods of this address."
     )
     REQUEST_TOO_LARGE = Answer(413, 0, "Request too large", "A grab has an empty body.")
+    URL_TOO_LONG = Answer(414, 0, "Address too long", "An address has at most 8,192 bytes.")
+    HEAD_TOO_LARGE = Answer(
+        431, 0, "Head too large", "The head of a request has at most 64 fields and 16 KB."
+    )
+    REQUEST_TIMEOUT = Answer(
+        408, 0, "Request too slow", "The whole request has to arrive within 5 seconds."
+    )
     RATE_LIMITED = Answer(429, 0, "Too many requests", "Wait, then try again.", 1000)
     NOT_WARMED = Answer(
         503,

@@ -22,6 +22,9 @@ from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
 from gateway.batch import Bounds
 from gateway.campaigns import Catalogue
+from gateway.cors import Cors
+from gateway.cors import options as cors_options
+from gateway.desk import Desk
 from gateway.identity import Identity
 from gateway.memory import Memory
 from gateway.redis_clock import RedisClock
@@ -41,14 +44,7 @@ def make_app(settings: GatewaySettings, metrics: Metrics, clock: Clock | None = 
         async with running(settings, metrics, clock or SystemClock()) as gateway:
             yield {"gateway": gateway}
 
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Device-Id"],
-        expose_headers=["Retry-After", "Location"],
-        max_age=7200,
-    )
+    cors = Middleware(CORSMiddleware, **cors_options(settings.cors_origins))
     app = Starlette(
         routes=ROUTES,
         middleware=[cors] if settings.cors_origins else [],
@@ -92,6 +88,7 @@ async def running(
         catalogue=Catalogue(store, metrics),
         metrics=metrics,
         memory=Memory(store),
+        desk=Desk(Cors(settings.cors_origins), redis_clock),
     )
     wire.start()
     gateway.catalogue.start()

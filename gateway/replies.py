@@ -1,11 +1,12 @@
 """What goes back to the client: granted and replayed grabs, and problems (RFC 9457)."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import grab_id
@@ -15,11 +16,30 @@ from gateway.decisions import Decision, Grant
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+CLOSING = (408, 413, 414, 431)
+"""The request itself is too large or too slow: what follows on the connection can't be trusted."""
 
 
 def json_reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(orjson.dumps(body), status, headers, JSON)
+
+
+def to_bytes(
+    response: Response,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    more: bytes = b"",
+    close: bool = False,
+) -> bytes:
+    """An answer as uvicorn would send it: `headers` before its own, `more` (whole lines) after."""
+    lines = [STATUS_LINE[response.status_code]]
+    for name, value in (*headers, *response.raw_headers):
+        if name == b"connection":
+            close = False  # it says so itself
+        lines += (name, b": ", value, b"\r\n")
+    lines += (more, b"connection: close\r\n" if close else b"", b"\r\n", bytes(response.body))
+    return b"".join(lines)
 
 
 def problem(outcome: Outcome, **fields: Any) -> Response:
@@ -42,7 +62,7 @@ def problem(outcome: Outcome, **fields: Any) -> Response:
         headers["Retry-After"] = str(-(-fields["retry_after_ms"] // 1000))
     if answer.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if answer.status == 413:
+    if answer.status in CLOSING:
         headers["Connection"] = "close"
     return Response(orjson.dumps(body), answer.status, headers, PROBLEM)
 

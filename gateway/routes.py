@@ -32,6 +32,7 @@ from flashgrab.wire import Wire
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign, Catalogue
 from gateway.decisions import Decision, read_grants
+from gateway.desk import Desk
 from gateway.identity import Identity
 from gateway.memory import Memory
 from gateway.openapi import document
@@ -57,6 +58,7 @@ class Gateway:
     catalogue: Catalogue
     metrics: Metrics
     memory: Memory
+    desk: Desk
     batchers: dict[str, Batcher] = field(default_factory=dict)
 
     def decide(

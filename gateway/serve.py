@@ -18,8 +18,11 @@ import uvicorn
 from flashgrab.settings import GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from gateway.app import make_app
+from gateway.lane import Lane
 
 BACKLOG = 4096
+KEEP_ALIVE_S = 75
+"""Buyers connect before the opening: a connection made anew in that second is a dear one."""
 DRAIN_S = 5
 """At least; longer where the deadline of requests is."""
 RESPAWN_PAUSE_S = 0.2
@@ -79,7 +82,8 @@ def run_process(settings: GatewaySettings, sock: socket.socket, metrics: Metrics
     config = uvicorn.Config(
         make_app(settings, metrics),
         loop="uvloop",
-        http="httptools",
+        http=Lane,
+        timeout_keep_alive=KEEP_ALIVE_S,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -24,6 +24,8 @@ from flashgrab.wire import Wire
 from gateway.app import make_app
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign
+from gateway.hardened import Hardened
+from gateway.lane import Lane
 from gateway.routes import Gateway
 from gateway.serve import listen
 
@@ -167,7 +169,7 @@ def settings(redis_url: str, **changes: Any) -> GatewaySettings:
 
 @asynccontextmanager
 async def serving(
-    redis_url: str, clock: Clock | None = None, **changes: Any
+    redis_url: str, clock: Clock | None = None, protocol: type[Hardened] = Lane, **changes: Any
 ) -> AsyncIterator[Served]:
     """A gateway that serves until the block ends."""
     chosen = settings(redis_url, **changes)
@@ -175,7 +177,7 @@ async def serving(
     sock = listen(chosen.host, 0)
     config = uvicorn.Config(
         make_app(chosen, metrics, clock),
-        http="httptools",
+        http=protocol,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -1,0 +1,174 @@
+"""uvicorn's HTTP protocol with the bounds of a public server; what breaks one is answered as a
+problem, in its turn, and the connection closed.
+
+uvicorn itself takes a head of any size, a missing Host, and a request that trickles in for ever.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from flashgrab.outcomes import Outcome
+from gateway.replies import problem, to_bytes
+
+NO_REQUEST = "What came is no HTTP/1.1 request with one Host."
+
+
+class _Broken(Exception):
+    """Raised inside a callback of the parser, to stop it; what is wrong was noted before."""
+
+
+class Hardened(HttpToolsProtocol):
+    """One connection. A message is what the parser is in: a head, then perhaps a body."""
+
+    REQUEST_S = 5.0
+    """From the first byte of a request to its last."""
+    HEAD_BYTES_MAX = 16 * 1024
+    HEADERS_MAX = 64
+    URL_BYTES_MAX = 8192
+    BODY_BYTES_MAX = 4096
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.receiving = False
+        self._in_head = False
+        self._messages = 0  # begun or ended in the bytes at hand
+        self._head_bytes = 0
+        self._fields = 0
+        self._hosts = 0
+        self._body_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._broken: Outcome | None = None
+        self._running: RequestResponseCycle | None = None
+
+    # -- bytes in ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self._broken is not None:
+            return
+        self._messages = 0
+        super().data_received(data)
+        if not self.receiving or self.transport.is_closing():
+            return
+        if self._in_head and self._messages <= 1:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.HEAD_BYTES_MAX:
+                self.refuse(Outcome.HEAD_TOO_LARGE)
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(
+                self.REQUEST_S, self.refuse, Outcome.REQUEST_TIMEOUT
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._message_over()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def _message_over(self) -> None:
+        self.receiving = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # -- what the parser says --------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.receiving = self._in_head = True
+        self._messages += 1
+        self._head_bytes = self._fields = self._hosts = self._body_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self.URL_BYTES_MAX:
+            self._stop(Outcome.URL_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._fields += len(name) + len(value) + 4
+        if len(self.headers) > self.HEADERS_MAX or self._fields > self.HEAD_BYTES_MAX:
+            self._stop(Outcome.HEAD_TOO_LARGE)
+        if len(name) == 4 and name.lower() == b"host":
+            self._hosts += 1
+        elif len(name) == 14 and name.lower() == b"content-length" and self._is_long(value):
+            self._stop(Outcome.REQUEST_TOO_LARGE)
+
+    def _is_long(self, length: bytes) -> bool:
+        return length.isdigit() and (len(length) > 18 or int(length) > self.BODY_BYTES_MAX)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() != "1.0"):
+            self._stop(Outcome.INVALID_REQUEST)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self.BODY_BYTES_MAX:
+            self._stop(Outcome.REQUEST_TOO_LARGE)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._message_over()
+        self._messages += 1
+        super().on_message_complete()
+
+    # -- refusing --------------------------------------------------------------------------------
+
+    def _stop(self, outcome: Outcome) -> None:
+        self._broken = outcome
+        raise _Broken
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up, or one of the above made it."""
+        outcome = self._broken
+        self._broken = None
+        self.refuse(Outcome.INVALID_REQUEST if outcome is None else outcome)
+
+    def refuse(self, outcome: Outcome) -> None:
+        """Answer in place of the request that is being received, after those before it."""
+        if self._broken is not None or self.transport.is_closing():
+            return
+        self._broken = outcome
+        self._message_over()
+        self.pipeline = deque(entry for entry in self.pipeline if not entry[0].more_body)
+        if self.is_answered():
+            self._say()
+        else:
+            self.flow.pause_reading()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a bound was broken: nothing more is read."""
+        return self._broken is not None
+
+    def is_answered(self) -> bool:
+        """Whether every whole request so far has its answer."""
+        running = self._running
+        return not self.pipeline and (
+            running is None or running.response_complete or running.more_body
+        )
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._broken is not None and self.is_answered() and not self.transport.is_closing():
+            self._say()
+
+    def _say(self) -> None:
+        assert self._broken is not None
+        detail = {"detail": NO_REQUEST} if self._broken is Outcome.INVALID_REQUEST else {}
+        response = problem(self._broken, **detail)
+        self.transport.write(to_bytes(response, self.server_state.default_headers, close=True))
+        self.transport.close()

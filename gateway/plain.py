@@ -1,0 +1,98 @@
+"""What a plain grab looks like in bytes. Pure.
+
+A head is cut into what differs from grab to grab (campaign, pass, key) and the rest, its shape. The
+heads of a crowd look alike, so a shape is examined once and then known; the shape has a NUL where
+something was cut out, which no head can have.
+"""
+
+import re
+
+GRABS = b"POST /v1/campaigns/"
+PLAIN_BYTES_MAX = 4096
+FIELDS_MAX = 64
+CUT = b"\0"
+
+is_key = re.compile(rb"[A-Za-z0-9._~-]{1,64}").fullmatch
+is_token = re.compile(rb"[\x21-\x7e]+").fullmatch
+
+_TAIL = b"/grabs HTTP/1.1\r\n"
+_CAMPAIGN_END_MAX = len(GRABS) + 48 + len(_TAIL)
+_PASS = b"\r\nAuthorization: Bearer "
+_KEY = b"\r\nIdempotency-Key: "
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(rb"(?:\r\n" + _NAME + rb":[\0\t\x20-\x7e\x80-\xff]*)+\r\n\r\n").fullmatch
+_UNPLAIN = frozenset(
+    (b"expect", b"proxy-connection", b"trailer", b"transfer-encoding", b"upgrade", b"x-http-method")
+)
+"""Fields that make llhttp or the route do something else."""
+
+Cut = tuple[bytes, bytes, bytes | None, bytes]
+"""Campaign, pass, key (None where there is none), and the shape."""
+
+
+def cut(data: bytes) -> Cut | None:
+    """A head that begins with GRABS and ends in an empty line, in parts; None: not plain."""
+    end = data.find(_TAIL, len(GRABS), _CAMPAIGN_END_MAX)
+    if end < 0:
+        return None
+    at = data.find(_PASS, end)
+    if at < 0 and (at := data.find(_PASS.replace(b"A", b"a"), end)) < 0:
+        return None
+    pass_from = at + len(_PASS)
+    pass_to = data.find(b"\r\n", pass_from)
+    key_at = data.find(_KEY, end)
+    if key_at < 0:
+        key_at = data.find(_KEY.lower(), end)
+    head = end + len(_TAIL) - 2
+    if key_at < 0:
+        shape = data[head:pass_from] + CUT + data[pass_to:]
+        return data[len(GRABS) : end], data[pass_from:pass_to], None, shape
+    key_from = key_at + len(_KEY)
+    key_to = data.find(b"\r\n", key_from)
+    if pass_from < key_from:
+        parts = (data[head:pass_from], data[pass_to:key_from], data[key_to:])
+    else:
+        parts = (data[head:key_from], data[key_to:pass_from], data[pass_to:])
+    return (
+        data[len(GRABS) : end],
+        data[pass_from:pass_to],
+        data[key_from:key_to],
+        CUT.join(parts),
+    )
+
+
+class NotPlain(Exception):
+    """The ordinary way has to look at this request."""
+
+
+def origin_of(shape: bytes, *, keyed: bool) -> bytes | None:
+    """The Origin of a plain shape, None where it has none. Raises NotPlain."""
+    if _HEAD(shape) is None or shape.count(CUT) != 1 + keyed:
+        raise NotPlain
+    fields: dict[bytes, bytes] = {}
+    lines = shape[2:-4].split(b"\r\n")
+    for line in lines:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in fields and name in _ONCE:
+            raise NotPlain
+        fields[name] = value
+    plain = (
+        len(lines) <= FIELDS_MAX
+        and fields.get(b"authorization") == b" Bearer " + CUT
+        and (fields.get(b"idempotency-key") == b" " + CUT) is keyed
+        and (keyed or b"idempotency-key" not in fields)
+        and b"host" in fields
+        and fields.get(b"content-length", b"0").strip(b" \t") == b"0"
+        and fields.get(b"connection", b"keep-alive").strip(b" \t").lower() == b"keep-alive"
+        and _UNPLAIN.isdisjoint(fields)
+    )
+    if not plain:
+        raise NotPlain
+    origin = fields.get(b"origin")
+    return None if origin is None else origin.strip(b" \t")
+
+
+_ONCE = frozenset(
+    (b"authorization", b"connection", b"content-length", b"host", b"idempotency-key", b"origin")
+)
