@@ -28,7 +28,8 @@
 --   before all others. No shebang: with one, replays would be refused when memory is full.
 --   serial and seq stay below 1e14, where Lua begins to print exponents.
 -- COST
---   O(requests): one HMGET of the holders, and at most five writes, however many are granted.
+--   O(requests): one HMGET of the holders, and at most five writes, however many are granted. A
+--   number becomes text once a grant: that costs as much as the rest of its line.
 
 local campaign, holders, devices, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local schema, epoch, run, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -73,8 +74,6 @@ local closed = (status == 'OFFLINE' and -1) or (now_ms >= last_ms and -2)
 local users, of_device = {}, {}
 for i = 1, requests do users[i] = ARGV[head + 3 * i - 2] end
 local entries = redis.call('HMGET', holders, unpack(users))
-local held = {}
-for i = 1, requests do held[users[i]] = entries[i] or '' end
 if per_device > 0 then
   local names = {}
   for i = 1, requests do names[i] = ARGV[head + 3 * i - 1] end
@@ -82,21 +81,25 @@ if per_device > 0 then
   for i = 1, requests do of_device[names[i]] = tonumber(counts[i] or 0) end
 end
 
-local results, facts, changed, changed_devices = {}, {}, {}, {}
-local first_seq, grants = seq + 1, 0
+local find, sub, gsub = string.find, string.sub, string.gsub
+local results, facts, places, writes, changed_devices = {}, {}, {}, {}, {}
+local first_seq, grants, people = seq + 1, 0, 0
+local in_round, at = ',' .. round .. ',', head
 for i = 1, requests do
-  local user, device, request_id = users[i], ARGV[head + 3 * i - 1], ARGV[head + 3 * i]
-  local entry = held[user]
-  local known = entry ~= '' and string.find(entry, ',' .. request_id .. ';', 1, true)
+  local user, device, request_id = users[i], ARGV[at + 2], ARGV[at + 3]
+  local place = places[user]
+  local entry = place and writes[place] or entries[i]
+  local known = entry and find(entry, ',' .. request_id .. ';', 1, true)
+  at = at + 3
   if known then
-    local at = known
-    while at > 1 and string.sub(entry, at - 1, at - 1) ~= ';' do at = at - 1 end
-    results[i] = 'R' .. string.sub(entry, at, known + #request_id + 1)
+    local from = known
+    while from > 1 and sub(entry, from - 1, from - 1) ~= ';' do from = from - 1 end
+    results[i] = 'R' .. sub(entry, from, known + #request_id + 1)
   elseif closed then
     results[i] = closed
   elseif seq >= seq_max then
     results[i] = -5
-  elseif entry ~= '' and select(2, string.gsub(entry, ',g,', '')) >= per_user then
+  elseif entry and select(2, gsub(entry, ',g,', '')) >= per_user then
     results[i] = 'U' .. entry
   elseif per_device > 0 and of_device[device] >= per_device then
     results[i] = -7
@@ -105,9 +108,17 @@ for i = 1, requests do
   else
     seq, serial, left, grants = seq + 1, serial + 1, left - 1, grants + 1
     results[i] = serial
-    facts[grants] = 'g,' .. serial .. ',' .. round .. ',' .. user .. ',' .. device .. ',' .. request_id
-    held[user] = entry .. serial .. ',' .. seq .. ',' .. round .. ',g,' .. request_id .. ';'
-    changed[user] = true
+    local digits = tostring(serial)
+    local seq_digits = seq == serial and digits or tostring(seq)
+    facts[grants] = 'g,' .. digits .. in_round .. user .. ',' .. device .. ',' .. request_id
+    if not place then
+      people = people + 2
+      place = people
+      places[user] = place
+      writes[place - 1] = user
+    end
+    writes[place] = (entry or '') .. digits .. ',' .. seq_digits .. in_round .. 'g,'
+      .. request_id .. ';'
     if per_device > 0 then
       of_device[device] = of_device[device] + 1
       changed_devices[device] = true
@@ -118,12 +129,7 @@ end
 if grants > 0 then
   redis.call('XADD', outbox, seq .. '-0', 'first', first_seq, 'epoch', epoch, 'at_ms', now_ms,
     'facts', table.concat(facts, ';'))
-  local pairs_of = {}
-  for user in pairs(changed) do
-    pairs_of[#pairs_of + 1] = user
-    pairs_of[#pairs_of + 1] = held[user]
-  end
-  redis.call('HSET', holders, unpack(pairs_of))
+  redis.call('HSET', holders, unpack(writes))
   redis.call('HSET', campaign, 'serial', serial, 'seq', seq)
   redis.call('HSET', round_key, 'left', left, 'granted', granted + grants)
   if per_device > 0 then
