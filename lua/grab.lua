@@ -108,8 +108,8 @@ for i = 1, requests do
   else
     seq, serial, left, grants = seq + 1, serial + 1, left - 1, grants + 1
     results[i] = serial
-    local digits = tostring(serial)
-    local seq_digits = seq == serial and digits or tostring(seq)
+    local digits = serial .. ''
+    local seq_digits = seq == serial and digits or seq .. ''
     facts[grants] = 'g,' .. digits .. in_round .. user .. ',' .. device .. ',' .. request_id
     if not place then
       people = people + 2
