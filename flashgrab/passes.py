@@ -15,6 +15,7 @@ from typing import NamedTuple
 from flashgrab.ids import is_campaign_id, is_device_id, is_user_id
 
 MAC_BYTES = 16
+MAC_LENGTH = 1 + 2 * MAC_BYTES  # with the slash before it
 PASS_LENGTH_MAX = 512
 
 
@@ -70,17 +71,15 @@ class PassKeys:
 
     def verify(self, token: bytes, now_ms: int) -> list[bytes] | None:
         """check() for the hot path: campaign, user, device and expiry, as they were signed."""
-        if len(token) > PASS_LENGTH_MAX or token[:3] != b"v1.":
-            return None
-        body, _, mac = token.rpartition(b"/")
-        kid, _, fields = body[3:].partition(b"/")
-        key = self._by_kid.get(kid)
-        if key is None:
+        kid_to = token.find(b"/", 3, 20)
+        key = self._by_kid.get(token[3:kid_to])
+        if key is None or len(token) > PASS_LENGTH_MAX or token[:3] != b"v1.":
             return None
         signed = key.copy()  # keyed once: half the cost of a new one
-        signed.update(body)
-        if not compare_digest(hexlify(signed.digest()), mac):
+        signed.update(token[:-MAC_LENGTH])
+        if not compare_digest(b"/" + hexlify(signed.digest()), token[-MAC_LENGTH:]):
             return None
+        fields = token[kid_to + 1 : -MAC_LENGTH]
         if b"+" in fields:
             fields = fields.replace(b"+", b"@")
         found = fields.split(b"/")

@@ -7,7 +7,7 @@ campaigns only. A snapshot is plain data, so that a parent can add up those of i
 import bisect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -104,6 +104,17 @@ class Metrics:
             histogram = self.histograms[key] = Histogram([0] * (len(bounds) + 1))
         histogram.counts[bisect.bisect_left(bounds, value)] += 1
         histogram.total += value
+
+    def observe_all(self, name: str, values: Sequence[float]) -> None:
+        """Put several values into a histogram without labels, for less each."""
+        bounds = METRICS[name].bounds
+        histogram = self.histograms.get((name, ()))
+        if histogram is None:
+            histogram = self.histograms[name, ()] = Histogram([0] * (len(bounds) + 1))
+        counts, place = histogram.counts, bisect.bisect_left
+        for value in values:
+            counts[place(bounds, value)] += 1
+        histogram.total += sum(values)
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""

@@ -88,7 +88,7 @@ async def running(
         catalogue=Catalogue(store, metrics),
         metrics=metrics,
         memory=Memory(store),
-        desk=Desk(Cors(settings.cors_origins), redis_clock),
+        desk=Desk(Cors(settings.cors_origins), clock, redis_clock),
     )
     wire.start()
     gateway.catalogue.start()

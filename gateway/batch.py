@@ -73,6 +73,7 @@ class Batcher:
         self._wire = wire
         self._clock = clock
         self._bounds = bounds
+        self._deadline_s = bounds.deadline_ms / 1000
         self._metrics = metrics
         self._memory = memory
         self._waiting: deque[_Waiting] = deque()
@@ -80,6 +81,7 @@ class Batcher:
         self._in_flight = 0
         self._flush_due = False
         self._said = ""
+        self._measured = 0
 
     @property
     def requests(self) -> int:
@@ -94,11 +96,11 @@ class Batcher:
 
     def enter(self, user: bytes, device: bytes, request_id: bytes, waiter: Waiter) -> None:
         """Put a grab into the batch of this turn; the waiter hears of it, in time."""
-        if self.requests >= self._bounds.queue_max:
-            waiter.decided(Decision(Outcome.BUSY))
+        waiting = (user, device, request_id, time.monotonic() + self._deadline_s, waiter)
+        if len(self._waiting) + self._in_flight >= self._bounds.queue_max:
+            self._give_up([waiting], Outcome.BUSY)
             return
-        deadline = time.monotonic() + self._bounds.deadline_ms / 1000
-        self._waiting.append((user, device, request_id, deadline, waiter))
+        self._waiting.append(waiting)
         if not self._flush_due and len(self._calls) < CALLS_MAX:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -106,6 +108,7 @@ class Batcher:
     def _flush(self) -> None:
         self._flush_due = False
         self._refuse_late()
+        self._measure()
         while self._waiting and len(self._calls) < CALLS_MAX:
             size = min(len(self._waiting), self._bounds.batch_max)
             batch = [self._waiting.popleft() for _ in range(size)]
@@ -114,10 +117,15 @@ class Batcher:
             self._calls.add(call)
             call.add_done_callback(self._done)
 
+    def _measure(self) -> None:
+        """Once a batch: for each request it would cost as much as its place in the batch."""
+        before, self._measured = self._measured, self.requests
+        self._metrics.add("flashgrab_inflight", amount=self._measured - before)
+
     def _refuse_late(self) -> None:
         late = time.monotonic() + self._bounds.deadline_ms / 1000 * LATE_SHARE
         while self._waiting and self._waiting[0][3] < late:
-            self._waiting.popleft()[4].decided(Decision(Outcome.BACKEND_UNAVAILABLE))
+            self._give_up([self._waiting.popleft()], Outcome.BACKEND_UNAVAILABLE)
 
     def _done(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -144,8 +152,7 @@ class Batcher:
                 log.exception("batch_failed", campaign=self._campaign.campaign_id)
         self._in_flight -= len(batch)
         if reply is None or not results:
-            for waiting in batch:
-                waiting[4].decided(Decision(outcome))
+            self._give_up(batch, outcome)
         else:
             self._tell(batch, reply, results)
 
@@ -154,15 +161,38 @@ class Batcher:
         self._said = ""
         if campaign.state is not None and reply.epoch == campaign.state.epoch:
             campaign.learn(reply.generation, reply.seq, reply.round, reply.left, reply.now_ms)
+        outcomes: dict[str, int] = {}
+        granted = 0
         for (user, device, request_id, _, waiter), result in zip(batch, results, strict=True):
             try:
                 if isinstance(result, int):
+                    granted += 1
                     waiter.granted(result, reply)
                 else:
-                    self._memory.learn(campaign, (user, device), request_id, result, reply)
+                    name = result.outcome.name
+                    outcomes[name] = outcomes.get(name, 0) + 1
+                    self._memory.learn(campaign, user, device, request_id, result, reply)
                     waiter.decided(result)
             except Exception:  # of one: the others have their answers still to come
                 log.exception("answer_failed", campaign=campaign.campaign_id)
+        outcomes[Outcome.GRANTED.name] = outcomes.get(Outcome.GRANTED.name, 0) + granted
+        self._count(batch, outcomes)
+
+    def _give_up(self, batch: list[_Waiting], outcome: Outcome) -> None:
+        """The script was not asked, or said nothing that could be passed on."""
+        for waiting in batch:
+            waiting[4].decided(Decision(outcome))
+        self._count(batch, {outcome.name: len(batch)})
+
+    def _count(self, batch: list[_Waiting], outcomes: dict[str, int]) -> None:
+        for name, count in outcomes.items():
+            if count:
+                labels = (self._campaign.campaign_id, name)
+                self._metrics.add("flashgrab_grabs", labels, count)
+        before_s = time.monotonic() + self._deadline_s
+        self._metrics.observe_all(
+            "flashgrab_grab_seconds", [before_s - waiting[3] for waiting in batch]
+        )
 
     async def _ask(self, batch: list[_Waiting]) -> list[Any]:
         """Ask the script; once more where the reply was lost (the request ids make it a replay)

@@ -1,10 +1,12 @@
 """What all connections of a process share on the express lane: known shapes and ready answers."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
 from starlette.responses import Response
 
+from flashgrab.clock import Clock
 from flashgrab.outcomes import Outcome
 from gateway.campaigns import Campaign
 from gateway.cors import Cors
@@ -36,13 +38,30 @@ _Headers = Sequence[tuple[bytes, bytes]]
 class Desk:
     """One a process. `headers` are uvicorn's own (the date), which change once a second."""
 
-    def __init__(self, cors: Cors, clock: RedisClock) -> None:
+    def __init__(self, cors: Cors, wall: Clock, clock: RedisClock) -> None:
         self._cors = cors
+        self._wall = wall
         self._clock = clock
-        self._shapes: dict[bytes, bytes | Literal[False]] = {}
+        self.is_fresh = False
+        self.wall_ms = 0
+        self.now_ms = 0
+        self.trusted = False
+        self.shapes: dict[bytes, bytes | Literal[False]] = {}
         self._headers: _Headers = ()
         self._granted: dict[tuple[bytes, int, bytes], tuple[bytes, int]] = {}
         self._refusals: dict[tuple[bytes, Outcome, bytes], bytes] = {}
+
+    # -- the time ------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Read the clocks, once a turn of the loop; `now_ms` is Redis' time."""
+        self.wall_ms, self.now_ms = self._wall.now_ms(), self._clock.now_ms()
+        self.trusted = self._clock.trusts(self.wall_ms, self.now_ms)
+        self.is_fresh = True
+        asyncio.get_running_loop().call_soon(self._turn_over)
+
+    def _turn_over(self) -> None:
+        self.is_fresh = False
 
     # -- shapes ----------------------------------------------------------------------------------
 
@@ -51,7 +70,7 @@ class Desk:
 
         Only what came with a valid pass is remembered: nobody else can push out what is known.
         """
-        known = self._shapes.get(shape)
+        known = self.shapes.get(shape)
         if known is not None:
             return known
         lines: bytes | Literal[False]
@@ -60,9 +79,9 @@ class Desk:
         except NotPlain:
             lines = False
         if remember:
-            if len(self._shapes) >= SHAPES_MAX:
-                self._shapes.clear()
-            self._shapes[shape] = lines
+            if len(self.shapes) >= SHAPES_MAX:
+                self.shapes.clear()
+            self.shapes[shape] = lines
         return lines
 
     # -- answers ---------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ route untouched, and gets the same answer there (tests/gateway/lane/).
 """
 
 import secrets
-import time
 from typing import Any
 
 from flashgrab.ids import OWN_REQUEST_PREFIX, is_campaign_id
@@ -29,7 +28,7 @@ class Lane(Hardened):
         self._desk = self._gateway.desk
         self._campaign: Campaign | None = None  # of the grab in flight
         self._more = b""  # header lines that its answer gets besides
-        self._began = 0.0
+        self._active = False  # since the keep-alive timer was looked at
         self._later = b""
         self._closing = False
 
@@ -57,74 +56,72 @@ class Lane(Hardened):
         if found is None or self.transport.is_closing():
             return False
         name, token, key, shape = found
-        gateway = self._gateway
-        wall_ms, now_ms = gateway.clock.now_ms(), gateway.redis_clock.now_ms()
-        if not gateway.redis_clock.trusts(wall_ms, now_ms) or not (key is None or is_key(key)):
+        gateway, desk = self._gateway, self._desk
+        if not desk.is_fresh:
+            desk.look()
+        if not desk.trusted or (key is not None and is_key(key) is None):
             return False
-        who = gateway.pass_keys.verify(token, wall_ms)
-        more = self._desk.lines_of(shape, keyed=key is not None, remember=who is not None)
+        who = gateway.pass_keys.verify(token, desk.wall_ms)
+        more = desk.shapes.get(shape)
+        if more is None:
+            more = desk.lines_of(shape, keyed=key is not None, remember=who is not None)
         if more is False:
             return False
-        campaign = gateway.catalogue.named(name)
-        if (who is None or campaign is None) and not _is_junk_of_form(name, token):
-            return False
         self._more = more
-        self._began = time.monotonic()
-        if who is None:
-            self._refuse_here(campaign, Outcome.PASS_INVALID)
-        elif who[0] != name:
-            self._refuse_here(campaign, Outcome.PASS_OTHER_CAMPAIGN)
-        elif campaign is None:
-            self._refuse_here(campaign, Outcome.CAMPAIGN_NOT_FOUND)
-        elif campaign.missing:
-            self._refuse_here(campaign, Outcome.NOT_WARMED)
-        else:
-            own = key or (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
-            self._enter(campaign, who[1], who[2], own)
+        self._active = True
+        campaign = gateway.catalogue.named(name)
+        if who is None or campaign is None or who[0] != name or campaign.missing:
+            return self._refuse_here(campaign, name, token, who)
+        if key is None:
+            key = (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
+        decision = gateway.decide(campaign, who[1], who[2], key, desk.now_ms)
+        if decision is not None:
+            gateway.count_local(campaign, decision.outcome)
+            self._write(campaign, decision)
+            return True
+        self._campaign = campaign
+        batcher = gateway.batchers.get(campaign.campaign_id) or gateway.batcher(campaign)
+        batcher.enter(who[1], who[2], key, self)
         return True
 
-    def _refuse_here(self, campaign: Campaign | None, outcome: Outcome) -> None:
-        self._gateway.metrics.add("flashgrab_refused_locally", (outcome.name,))
+    def _refuse_here(
+        self, campaign: Campaign | None, name: bytes, token: bytes, who: list[bytes] | None
+    ) -> bool:
+        """What is refused before a campaign has a say; False where the parser would object."""
+        if (who is None or campaign is None) and not _has_form(name, token):
+            return False
+        if who is None:
+            outcome = Outcome.PASS_INVALID
+        elif who[0] != name:
+            outcome = Outcome.PASS_OTHER_CAMPAIGN
+        else:
+            outcome = Outcome.CAMPAIGN_NOT_FOUND if campaign is None else Outcome.NOT_WARMED
+        self._gateway.count_local(campaign, outcome)
         self._write(campaign, Decision(outcome))
-
-    def _enter(self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes) -> None:
-        gateway = self._gateway
-        decision = gateway.decide(campaign, (user, device), request_id)
-        if decision is not None:
-            gateway.metrics.add("flashgrab_refused_locally", (decision.outcome.name,))
-            self._write(campaign, decision)
-            return
-        gateway.metrics.add("flashgrab_inflight")
-        self._campaign = campaign
-        gateway.batcher(campaign).enter(user, device, request_id, self)
+        return True
 
     # -- answers (gateway/decisions.py: Waiter) --------------------------------------------------
 
     def granted(self, serial: int, reply: Reply) -> None:
         """The script has just granted this serial."""
-        campaign = self._leave()
+        campaign, self._campaign = self._campaign, None
+        assert campaign is not None
         if self._closing:
             self._write(campaign, new_grant(serial, reply))
-            return
-        self._count(campaign, Outcome.GRANTED)
-        if not self.transport.is_closing():
+        elif not self.transport.is_closing():
             headers = self.server_state.default_headers
             self.transport.write(self._desk.granted(campaign, serial, reply, self._more, headers))
-        self._go_on()
+            if self._later:
+                self._go_on()
 
     def decided(self, decision: Decision) -> None:
         """A replay, a refusal, or no answer in time."""
-        self._write(self._leave(), decision)
-        self._go_on()
-
-    def _leave(self) -> Campaign:
         campaign, self._campaign = self._campaign, None
-        assert campaign is not None
-        self._gateway.metrics.add("flashgrab_inflight", amount=-1)
-        return campaign
+        self._write(campaign, decision)
+        if self._later:
+            self._go_on()
 
     def _write(self, campaign: Campaign | None, decision: Decision) -> None:
-        self._count(campaign, decision.outcome)
         if self.transport.is_closing():
             return
         headers = self.server_state.default_headers
@@ -134,15 +131,9 @@ class Lane(Hardened):
         self.transport.write(self._desk.last(campaign, decision, self._more, headers))
         self.transport.close()
 
-    def _count(self, campaign: Campaign | None, outcome: Outcome) -> None:
-        known = "unknown" if campaign is None else campaign.campaign_id
-        metrics = self._gateway.metrics
-        metrics.add("flashgrab_grabs", (known, outcome.name))
-        metrics.observe("flashgrab_grab_seconds", time.monotonic() - self._began)
-
     def _go_on(self) -> None:
         """With what came while the grab was in flight."""
-        if self._later and not self.transport.is_closing():
+        if not self.transport.is_closing():
             data, self._later = self._later, b""
             self.flow.resume_reading()
             self.data_received(data)
@@ -157,16 +148,16 @@ class Lane(Hardened):
             super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
-        """uvicorn arms it after its own answers only; ours are younger, perhaps."""
-        idle_s = time.monotonic() - self._began
-        if self._campaign is None and idle_s >= self.timeout_keep_alive:
-            super().timeout_keep_alive_handler()
-        else:
+        """uvicorn arms it after its own answers only; an answer of ours puts it off once more."""
+        if self._active or self._campaign is not None:
+            self._active = False
             self.timeout_keep_alive_task = self.loop.call_later(
-                max(1.0, self.timeout_keep_alive - idle_s), self.timeout_keep_alive_handler
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+        else:
+            super().timeout_keep_alive_handler()
 
 
-def _is_junk_of_form(name: bytes, token: bytes) -> bool:
+def _has_form(name: bytes, token: bytes) -> bool:
     """Whether the parser and the route would let it come as far as the pass check."""
     return bool(is_token(token) and is_campaign_id(name.decode("latin-1")))

@@ -51,16 +51,20 @@ class Memory:
             await holders.stop()
 
     def decide(
-        self, campaign: Campaign, person: tuple[bytes, bytes], request_id: bytes, now_ms: int
+        self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
     ) -> Decision | None:
-        """The decision on a grab of (user, device), or None: the script has to be asked.
+        """The decision on a grab, or None: the script has to be asked.
 
         `now_ms` is Redis' time. Only after the pass is checked.
         """
-        gate = gate_of(campaign, now_ms)
+        gate = campaign.gate
+        if gate is None or now_ms >= gate.until_ms:
+            gate = gate_of(campaign, now_ms)
         if gate.ask:
             return None
-        known = self._known.get(_name(campaign, person)) if self._known else None
+        if not self._known and gate.outcome is None:
+            return None
+        known = self._known.get(_name(campaign, user, device))
         if known is not None and self._stands(campaign, known):
             for grant in known.grants:
                 if grant.request_id.encode() == request_id:
@@ -73,14 +77,15 @@ class Memory:
             return None
         if gate.outcome is None:
             return None
-        if self._holders_of(campaign).are_strangers(*person):
+        if self._holders_of(campaign).are_strangers(user, device):
             return Decision(gate.outcome, (), now_ms)
         return None
 
     def learn(
         self,
         campaign: Campaign,
-        person: tuple[bytes, bytes],
+        user: bytes,
+        device: bytes,
         request_id: bytes,
         decision: Decision,
         reply: Reply,
@@ -92,7 +97,7 @@ class Memory:
         grants, outcome = decision.grants, decision.outcome
         limit: Outcome | None = outcome if outcome in LIMITS else None
         refused = b"" if limit or grants else request_id
-        name = _name(campaign, person)
+        name = _name(campaign, user, device)
         before = self._known.get(name)
         if before is not None and self._stands(campaign, before):
             grants = grants if limit is Outcome.USER_LIMIT else before.grants + grants
@@ -118,5 +123,5 @@ class Memory:
         return found
 
 
-def _name(campaign: Campaign, person: tuple[bytes, bytes]) -> bytes:
-    return b"%b/%b/%b" % (campaign.name, *person)
+def _name(campaign: Campaign, user: bytes, device: bytes) -> bytes:
+    return b"%b/%b/%b" % (campaign.name, user, device)

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import time
 from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any, NamedTuple, TypedDict
@@ -62,12 +61,20 @@ class Gateway:
     batchers: dict[str, Batcher] = field(default_factory=dict)
 
     def decide(
-        self, campaign: Campaign, person: tuple[bytes, bytes], request_id: bytes
+        self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
     ) -> Decision | None:
         """The decision that needs no Redis command; None while another server may answer there."""
-        if campaign.state is None or campaign.state.run != self.wire.run_id:
+        state = campaign.state
+        if state is None or state.run != self.wire.run_id:
             return None
-        return self.memory.decide(campaign, person, request_id, self.redis_clock.now_ms())
+        return self.memory.decide(campaign, user, device, request_id, now_ms)
+
+    def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
+        """An answer that cost no Redis command."""
+        name = outcome.name
+        known = "unknown" if campaign is None else campaign.campaign_id
+        self.metrics.add("flashgrab_refused_locally", (name,))
+        self.metrics.add("flashgrab_grabs", (known, name))
 
     def batcher(self, campaign: Campaign) -> Batcher:
         found = self.batchers.get(campaign.campaign_id)
@@ -93,17 +100,8 @@ class Grab:
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
         gateway: Gateway = scope["state"]["gateway"]
-        campaign_id: str = scope["path_params"]["campaign_id"]
-        gateway.metrics.add("flashgrab_inflight")
-        try:
-            outcome, response = await _grab(gateway, scope, receive, campaign_id)
-        finally:
-            gateway.metrics.add("flashgrab_inflight", amount=-1)
-        known = campaign_id if gateway.catalogue.get(campaign_id) else "unknown"
-        gateway.metrics.add("flashgrab_grabs", (known, outcome.name))
-        gateway.metrics.observe("flashgrab_grab_seconds", time.perf_counter() - started)
+        response = await _grab(gateway, scope, receive, scope["path_params"]["campaign_id"])
         await response(scope, receive, send)
 
 
@@ -133,41 +131,39 @@ def _read_head(scope: Scope) -> _Head:
     return _Head(authorization, key, valid, has_body)
 
 
-async def _grab(
-    gateway: Gateway, scope: Scope, receive: Receive, campaign_id: str
-) -> tuple[Outcome, Response]:
+async def _grab(gateway: Gateway, scope: Scope, receive: Receive, campaign_id: str) -> Response:
+    campaign = gateway.catalogue.get(campaign_id)
+
+    def refuse(outcome: Outcome, **fields: Any) -> Response:
+        gateway.count_local(campaign, outcome)
+        return problem(outcome, **fields)
+
     head = _read_head(scope)
     if head.has_body and (bad := await _bad_body(Request(scope, receive))):
-        return _local(gateway, bad, detail="A grab has an empty body.")
+        return refuse(bad, detail="A grab has an empty body.")
     if not is_campaign_id(campaign_id):
-        return _local(gateway, Outcome.INVALID_REQUEST, detail="Not a campaign id.")
+        return refuse(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
     if not head.key_valid:
-        return _local(gateway, Outcome.IDEMPOTENCY_KEY_INVALID)
+        return refuse(Outcome.IDEMPOTENCY_KEY_INVALID)
     if not gateway.redis_clock.trusted:  # before the pass: with a wrong clock 401 may be a lie
-        return _local(gateway, Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
+        return refuse(Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
     who = _checked_pass(gateway, head.authorization)
     if who is None:
-        return _local(gateway, Outcome.PASS_INVALID)
+        return refuse(Outcome.PASS_INVALID)
     if who.campaign_id != campaign_id:
-        return _local(gateway, Outcome.PASS_OTHER_CAMPAIGN)
-    campaign = gateway.catalogue.get(campaign_id)
+        return refuse(Outcome.PASS_OTHER_CAMPAIGN)
     if campaign is None:
-        return _local(gateway, Outcome.CAMPAIGN_NOT_FOUND)
+        return refuse(Outcome.CAMPAIGN_NOT_FOUND)
     if campaign.missing:
-        return _local(gateway, Outcome.NOT_WARMED)
+        return refuse(Outcome.NOT_WARMED)
     key = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
-    person = (who.user_id.encode(), who.device_id.encode())
-    decision = gateway.decide(campaign, person, key.encode())
+    user, device, now_ms = who.user_id, who.device_id, gateway.redis_clock.now_ms()
+    decision = gateway.decide(campaign, user.encode(), device.encode(), key.encode(), now_ms)
     if decision is not None:
-        gateway.metrics.add("flashgrab_refused_locally", (decision.outcome.name,))
+        gateway.count_local(campaign, decision.outcome)
     else:
-        decision = await gateway.batcher(campaign).submit(who.user_id, who.device_id, key)
-    return decision.outcome, grab_reply(campaign, decision, gateway.redis_clock.now_ms())
-
-
-def _local(gateway: Gateway, outcome: Outcome, **fields: Any) -> tuple[Outcome, Response]:
-    gateway.metrics.add("flashgrab_refused_locally", (outcome.name,))
-    return outcome, problem(outcome, **fields)
+        decision = await gateway.batcher(campaign).submit(user, device, key)
+    return grab_reply(campaign, decision, gateway.redis_clock.now_ms())
 
 
 def _checked_pass(gateway: Gateway, authorization: bytes) -> Pass | None:
