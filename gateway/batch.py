@@ -21,6 +21,9 @@ from gateway.redis_clock import RedisClock
 
 CALLS_MAX = 2
 """Script calls of one campaign in flight at once; the next batch fills meanwhile."""
+TURNS_MAX = 8
+"""Turns of the loop that a batch may go on gathering: some 10 µs each while nothing else is to be
+done, and each of them brings requests that would otherwise have to wait for this call to end."""
 LATE_SHARE = 0.1
 """A request with less than this share of its time left is answered unsent: a call cut short by
 its deadline takes down the connection, and with it the calls of all other campaigns."""
@@ -82,6 +85,8 @@ class Batcher:
         self._flush_due = False
         self._said = ""
         self._measured = 0
+        self._gathered = 0  # requests that waited at the last turn
+        self._turns = 0
 
     @property
     def requests(self) -> int:
@@ -101,21 +106,37 @@ class Batcher:
             self._give_up([waiting], Outcome.BUSY)
             return
         self._waiting.append(waiting)
-        if not self._flush_due and len(self._calls) < CALLS_MAX:
+        if not self._flush_due and self._may_call():
             self._flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._gathered, self._turns = len(self._waiting), 0
+            asyncio.get_running_loop().call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Flush when a turn of the loop has brought nothing new, or after TURNS_MAX of them."""
+        arrived, self._gathered = len(self._waiting) > self._gathered, len(self._waiting)
+        self._turns += 1
+        if arrived and self._turns < TURNS_MAX and self._gathered < self._bounds.batch_max:
+            asyncio.get_running_loop().call_soon(self._gather)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         self._flush_due = False
         self._refuse_late()
         self._measure()
-        while self._waiting and len(self._calls) < CALLS_MAX:
+        while self._waiting and self._may_call():
             size = min(len(self._waiting), self._bounds.batch_max)
             batch = [self._waiting.popleft() for _ in range(size)]
             self._in_flight += size
             call = asyncio.create_task(self._decide(batch))
             self._calls.add(call)
             call.add_done_callback(self._done)
+
+    def _may_call(self) -> bool:
+        """At once while nothing is in flight; beside a call only with as many as it carries."""
+        if not self._calls:
+            return True
+        return len(self._calls) < CALLS_MAX and len(self._waiting) >= self._in_flight
 
     def _measure(self) -> None:
         """Once a batch: for each request it would cost as much as its place in the batch."""
