@@ -1,0 +1,131 @@
+"""Two gateways of one world: the readable twin, and the lane that must answer as it does."""
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from flashgrab.clock import Clock, SystemClock
+from tests.gateway.lane.world import World
+from tests.gateway.serving import Served, serving
+from tests.lua.server import Valkey
+
+
+def _protocol(module: str, name: str) -> type[HttpToolsProtocol]:
+    try:
+        found: type[HttpToolsProtocol] = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return HttpToolsProtocol
+    return found
+
+
+TWIN = _protocol("gateway.hardened", "Hardened")
+LANE = _protocol("gateway.lane", "Lane")
+KINDS = (TWIN, LANE)
+
+
+class Seen:
+    """What a test sees of one connection from the server's side."""
+
+    received = 0
+    lost = False
+    transport: asyncio.Transport
+
+    @property
+    def is_reading(self) -> bool:
+        return self.transport.is_reading()
+
+
+def watched(kind: type[HttpToolsProtocol], made: dict[int, Seen]) -> type[HttpToolsProtocol]:
+    """The class, counting the bytes that reach it; `made` has its connections by peer port."""
+
+    class Watched(Seen, kind):  # type: ignore[valid-type,misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            made[transport.get_extra_info("peername")[1]] = self
+
+        def data_received(self, data: bytes) -> None:
+            self.received += len(data)
+            super().data_received(data)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost = True
+            super().connection_lost(exc)
+
+    return Watched
+
+
+@dataclass
+class Side:
+    """One gateway and its own world; `made` are its connections by the client's port."""
+
+    served: Served
+    world: World
+    made: dict[int, Seen] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        return self.served.port
+
+    @property
+    def inflight(self) -> float:
+        return self.served.metrics.values.get(("flashgrab_inflight", ()), 0)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the batchers."""
+        return sum(b.requests for b in self.served.gateway.batchers.values())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was asked is still to be answered."""
+        return not (self.inflight or self.waiting or self.served.server.server_state.tasks)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same requests go to both; the same answers must come back."""
+
+    twin: Side
+    lane: Side
+
+
+class ShiftedClock(SystemClock):
+    """A machine's wall clock that a test can put wrong."""
+
+    shift_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.shift_ms
+
+
+@asynccontextmanager
+async def one_side(
+    kind: type[HttpToolsProtocol], redis: Valkey, start_ms: int, clock: Clock, **changes: Any
+) -> AsyncIterator[Side]:
+    """A gateway of this class on an emptied server with the world in it."""
+    made: dict[int, Seen] = {}
+    world = World(redis, start_ms)
+    world.create()
+    async with serving(redis.url, clock, watched(kind, made), **changes) as served:
+        yield Side(served, world, made)
+    world.close()
+
+
+@asynccontextmanager
+async def pair(
+    servers: tuple[Valkey, Valkey], clock: Clock | None = None, **changes: Any
+) -> AsyncIterator[Pair]:
+    """Both gateways, each on its own server, both worlds equal to the millisecond."""
+    chosen = clock or SystemClock()
+    start_ms = SystemClock().now_ms()
+    async with AsyncExitStack() as stack:
+        sides = [
+            await stack.enter_async_context(one_side(kind, server, start_ms, chosen, **changes))
+            for kind, server in zip(KINDS, servers, strict=True)
+        ]
+        yield Pair(*sides)
