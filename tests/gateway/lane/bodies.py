@@ -49,7 +49,7 @@ LENGTHS = [
     Case("length 100000", _with_body("100000", b"x" * 100_000)),
     Case("a body without a length", lambda u: raw(
         headers=[*without("Content-Length"), *of_a_grab(u)], body=b"hello")),
-    Case("a body that is a request", 
+    Case("a body that is a request",
          _with_body("18", b"GET / HTTP/1.1\r\n\r\n"), (400,)),
 ]  # fmt: skip
 CHUNKS = [

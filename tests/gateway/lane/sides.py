@@ -1,7 +1,6 @@
 """Two gateways of one world: the readable twin, and the lane that must answer as it does."""
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,22 +9,15 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from flashgrab.clock import Clock, SystemClock
+from gateway.hardened import Hardened
+from gateway.lane import Lane
 from tests.gateway.lane.world import World
 from tests.gateway.serving import Served, serving
 from tests.lua.server import Valkey
 
 
-def _protocol(module: str, name: str) -> type[HttpToolsProtocol]:
-    try:
-        found: type[HttpToolsProtocol] = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError:
-        return HttpToolsProtocol
-    return found
-
-
-TWIN = _protocol("gateway.hardened", "Hardened")
-LANE = _protocol("gateway.lane", "Lane")
-KINDS = (TWIN, LANE)
+TWIN, LANE = Hardened, Lane
+KINDS: tuple[type[HttpToolsProtocol], type[HttpToolsProtocol]] = (TWIN, LANE)
 
 
 class Seen:
