@@ -44,6 +44,7 @@ class Served:
     store: Store
     base_url: str
     metrics: Metrics
+    server: uvicorn.Server
     passes: PassKeys = field(default_factory=lambda: PassKeys.parse(PASS_KEYS))
 
     @property
@@ -194,7 +195,7 @@ async def serving(
             httpx2.AsyncClient(base_url=base_url, limits=limits, timeout=15) as http,
             Store(redis_url) as store,
         ):
-            yield Served(server.lifespan.state["gateway"], http, store, base_url, metrics)
+            yield Served(server.lifespan.state["gateway"], http, store, base_url, metrics, server)
     finally:
         server.should_exit = True
         await task

@@ -6,8 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from flashgrab.clock import Clock, SystemClock
 from gateway.hardened import Hardened
 from gateway.lane import Lane
@@ -15,9 +13,8 @@ from tests.gateway.lane.world import World
 from tests.gateway.serving import Served, serving
 from tests.lua.server import Valkey
 
-
 TWIN, LANE = Hardened, Lane
-KINDS: tuple[type[HttpToolsProtocol], type[HttpToolsProtocol]] = (TWIN, LANE)
+KINDS: tuple[type[Hardened], type[Hardened]] = (TWIN, LANE)
 
 
 class Seen:
@@ -32,7 +29,7 @@ class Seen:
         return self.transport.is_reading()
 
 
-def watched(kind: type[HttpToolsProtocol], made: dict[int, Seen]) -> type[HttpToolsProtocol]:
+def watched(kind: type[Hardened], made: dict[int, Seen]) -> type[Hardened]:
     """The class, counting the bytes that reach it; `made` has its connections by peer port."""
 
     class Watched(Seen, kind):  # type: ignore[valid-type,misc]
@@ -97,7 +94,7 @@ class ShiftedClock(SystemClock):
 
 @asynccontextmanager
 async def one_side(
-    kind: type[HttpToolsProtocol], redis: Valkey, start_ms: int, clock: Clock, **changes: Any
+    kind: type[Hardened], redis: Valkey, start_ms: int, clock: Clock, **changes: Any
 ) -> AsyncIterator[Side]:
     """A gateway of this class on an emptied server with the world in it."""
     made: dict[int, Seen] = {}

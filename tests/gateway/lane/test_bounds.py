@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from flashgrab.clock import SystemClock
+from gateway.hardened import Hardened
 from tests.gateway.lane.bodies import PATH
 from tests.gateway.lane.conversation import Client, connect
 from tests.gateway.lane.plain import BROWSER, HOST, LIVEZ, grab, of_a_grab, raw, without
@@ -24,7 +24,7 @@ REQUEST_S = 0.4
 STEP_S = 0.05
 
 
-def _short(kind: type[HttpToolsProtocol]) -> type[HttpToolsProtocol]:
+def _short(kind: type[Hardened]) -> type[Hardened]:
     """The class with a deadline that a test can wait for."""
     return type(f"Short{kind.__name__}", (kind,), {"REQUEST_S": REQUEST_S})
 

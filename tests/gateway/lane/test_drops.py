@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from flashgrab import keys
 from flashgrab.clock import SystemClock
+from gateway.hardened import Hardened
 from tests.gateway.crowd import Sent, crowd
 from tests.gateway.lane.conversation import Client
 from tests.gateway.lane.plain import grab
@@ -42,7 +42,7 @@ _BODY = re.compile(rb"HTTP/1\.1 (\d{3}) [^{]*(\{[^}]*\})")
 async def crowded(
     request: pytest.FixtureRequest, two_servers: tuple[Valkey, Valkey]
 ) -> AsyncIterator[tuple[Side, int]]:
-    kind: type[HttpToolsProtocol]
+    kind: type[Hardened]
     kind, connections = request.param
     async with one_side(kind, two_servers[0], SystemClock().now_ms(), SystemClock()) as side:
         yield side, connections
