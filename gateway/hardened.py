@@ -92,7 +92,8 @@ class Hardened(HttpToolsProtocol):
             self._stop(Outcome.URL_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        # Blanks behind a value are no part of it (RFC 9112 §5); llhttp leaves them there.
+        super().on_header(name, value.rstrip(b" \t"))
         self._fields += len(name) + len(value) + 4
         if len(self.headers) > self.HEADERS_MAX or self._fields > self.HEAD_BYTES_MAX:
             self._stop(Outcome.HEAD_TOO_LARGE)
