@@ -179,6 +179,7 @@ async def serving(
     config = uvicorn.Config(
         make_app(chosen, metrics, clock),
         http=protocol,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

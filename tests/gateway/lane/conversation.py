@@ -20,7 +20,7 @@ BUSY_TURNS = 400
 _CHANGING = re.compile(
     rb'(\r\ndate: )[^\r]*|(\r\nretry-after: )\d+|("retry_after_ms":)\d+|("server_time":)"[^"]*"'
 )
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 class Client(asyncio.Protocol):
@@ -66,7 +66,7 @@ class Heard:
 
     @property
     def statuses(self) -> list[int]:
-        return [int(status) for status in _STATUS.findall(self.answers)]
+        return [int(status) for status in STATUS.findall(self.answers)]
 
 
 async def connect(side: Side) -> tuple[Client, Seen]:
