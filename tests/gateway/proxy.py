@@ -16,11 +16,13 @@ class Proxy:
     """Passes bytes on. Armed, it breaks the next reply to an EVALSHA; `reached` counts those.
 
     "swallow": the reply never comes, the connection stays. "reset": it is closed hard instead.
+    "hold": it comes after `release`.
     """
 
     def __init__(self, redis_port: int) -> None:
         self._redis_port = redis_port
-        self._armed: Literal["", "swallow", "reset"] = ""
+        self._armed: Literal["", "swallow", "reset", "hold"] = ""
+        self._released = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.reached = 0
         self.port = 0
@@ -32,6 +34,14 @@ class Proxy:
     def arm(self, how: Literal["swallow", "reset"]) -> None:
         """Break the next reply to a script call."""
         self._armed = how
+
+    def hold(self) -> None:
+        """Hold the next reply to a script call back until it is released."""
+        self._released.clear()
+        self._armed = "hold"
+
+    def release(self) -> None:
+        self._released.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either side ends it."""
@@ -79,7 +89,9 @@ class Proxy:
                 self.reached += 1
                 if how == "reset":
                     raise _Ended
-                await asyncio.Event().wait()  # silent from here on, as behind a dead link
+                if how == "swallow":
+                    await asyncio.Event().wait()  # silent from here on, as behind a dead link
+                await self._released.wait()
             asked.clear()
             writer.write(data)
             await writer.drain()

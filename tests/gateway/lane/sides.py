@@ -107,14 +107,18 @@ async def one_side(
 
 @asynccontextmanager
 async def pair(
-    servers: tuple[Valkey, Valkey], clock: Clock | None = None, **changes: Any
+    servers: tuple[Valkey, Valkey],
+    clock: Clock | None = None,
+    lane: type[Hardened] = LANE,
+    **changes: Any,
 ) -> AsyncIterator[Pair]:
     """Both gateways, each on its own server, both worlds equal to the millisecond."""
     chosen = clock or SystemClock()
     start_ms = SystemClock().now_ms()
+    kinds: tuple[type[Hardened], ...] = (TWIN, lane)
     async with AsyncExitStack() as stack:
         sides = [
             await stack.enter_async_context(one_side(kind, server, start_ms, chosen, **changes))
-            for kind, server in zip(KINDS, servers, strict=True)
+            for kind, server in zip(kinds, servers, strict=True)
         ]
         yield Pair(*sides)
