@@ -189,8 +189,7 @@ async def test_a_gateway_is_killed_after_the_script_ran(
             with pytest.raises((asyncio.IncompleteReadError, OSError)):
                 await asked
         finally:
-            first.process.kill()
-            await asyncio.to_thread(first.process.wait)
+            await asyncio.to_thread(first.close)
     await until("sold out", lambda: _is(served, campaign_id, "SOLD_OUT"))
     await steady(served, Counted(redis), campaign_id, "SOLD_OUT")
     again = await _ask(served, campaign_id, "winner")
