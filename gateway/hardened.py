@@ -56,6 +56,10 @@ class Hardened(HttpToolsProtocol):
             return
         self._messages = 0
         super().data_received(data)
+        if not self.receiving and not self._messages and self.is_answered():
+            # Blank lines: the first bytes of a request, of which the parser says nothing.
+            self.receiving = self._in_head = True
+            self._head_bytes = 0
         if not self.receiving or self.transport.is_closing():
             return
         if self._in_head and self._messages <= 1:
