@@ -46,6 +46,7 @@ class Lane(Hardened):
             or self.receiving
             or self.is_broken
             or not self.is_answered()
+            or self.flow.write_paused  # the ordinary way waits until the client reads
             or not self._take(data)
         ):
             super().data_received(data)
