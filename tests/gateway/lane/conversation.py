@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,10 +70,15 @@ class Heard:
         return [int(status) for status in STATUS.findall(self.answers)]
 
 
-async def connect(side: Side) -> tuple[Client, Seen]:
-    """A connection, and what the server sees of it."""
+async def connect(side: Side, receive_bytes: int = 0) -> tuple[Client, Seen]:
+    """A connection, and what the server sees of it. `receive_bytes`: of the kernel's buffer."""
     loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(Client, "127.0.0.1", side.port)
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    await loop.sock_connect(sock, ("127.0.0.1", side.port))
+    _, client = await loop.create_connection(Client, sock=sock)
     end = time.monotonic() + WITHIN_S
     while client.port not in side.made:
         assert time.monotonic() < end, "the server does not accept"

@@ -22,6 +22,9 @@ pytestmark = pytest.mark.anyio
 
 REQUEST_S = 0.4
 STEP_S = 0.05
+UNREAD = 20_000
+"""Requests, whose answers are more than the sockets between take (a few MB)."""
+UNREAD_BYTES_MAX = 500_000
 
 
 def _short(kind: type[Hardened]) -> type[Hardened]:
@@ -195,3 +198,41 @@ async def test_what_is_just_within(side: Side) -> None:
         client.write(data)
         await until("an answer", lambda c=client: b'"serial"' in c.data)  # type: ignore[misc]
         client.abort()
+
+
+async def test_blank_lines_are_no_reason_to_stay(side: Side) -> None:
+    """Blank lines begin a request: one that never comes ends the connection in time, also after
+    an answer, however they trickle."""
+    client, _ = await connect(side)
+    await _trickle(client, [b"\r\n"] * 60)
+    await _refused(client, 408)
+    for first in (grab("blank-1"), LIVEZ):
+        client, _ = await connect(side)
+        client.write(first)
+        await until("an answer", lambda c=client: c.data.endswith(b"}"))  # type: ignore[misc]
+        await _trickle(client, [b"\r\n"] * 60)
+        assert client.closed
+    client, _ = await connect(side)
+    await _trickle(client, [b"\r\n", grab("blank-2"), *[b"\r\n", grab("blank-3")]])
+    await asyncio.sleep(REQUEST_S * 2)
+    assert client.data.count(b'"serial"') == 2
+    client.abort()
+
+
+async def test_a_client_that_does_not_read(side: Side) -> None:
+    """Answers that nobody reads do not pile up: past the transport's own bound we read no more."""
+    client, seen = await connect(side, receive_bytes=4096)
+    assert client.transport is not None
+    client.transport.pause_reading()
+    data = grab("unread", browser=HOST).replace(b"Bearer v1", b"Bearer v0")
+    unread_max = 0
+    for _ in range(UNREAD):
+        client.write(data)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        unread_max = max(unread_max, seen.transport.get_write_buffer_size())
+        if not seen.is_reading:
+            break
+    reading, sent = seen.is_reading, client.sent
+    client.abort()
+    assert (reading, unread_max < UNREAD_BYTES_MAX) == (False, True), (unread_max, sent)
