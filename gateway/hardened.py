@@ -67,9 +67,14 @@ class Hardened(HttpToolsProtocol):
             if self._head_bytes > self.HEAD_BYTES_MAX:
                 self.refuse(Outcome.HEAD_TOO_LARGE)
         if self._deadline is None:
-            self._deadline = self.loop.call_later(
-                self.REQUEST_S, self.refuse, Outcome.REQUEST_TIMEOUT
-            )
+            self._deadline = self.loop.call_later(self.REQUEST_S, self._late)
+
+    def _late(self) -> None:
+        """A client is not late while it is we who do not read."""
+        if self.flow.read_paused:
+            self._deadline = self.loop.call_later(self.REQUEST_S, self._late)
+        else:
+            self.refuse(Outcome.REQUEST_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._message_over()

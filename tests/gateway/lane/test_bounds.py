@@ -104,28 +104,46 @@ async def test_the_deadline_is_of_one_request(side: Side) -> None:
     client.abort()
 
 
-async def test_a_slow_redis_is_not_a_slow_client(side: Side) -> None:
+@pytest.fixture
+async def held(side: Side) -> AsyncIterator[HeldWire]:
+    """The calls of one campaign are held back."""
+    batchers = side.served.gateway.batchers
+    was = batchers.pop("open", None)
+    wire = HeldWire(side.served.gateway.wire)
+    side.served.through(wire, "open", deadline_ms=10_000)
+    yield wire
+    del batchers["open"]
+    if was is not None:
+        batchers["open"] = was
+
+
+async def test_a_slow_redis_is_not_a_slow_client(side: Side, held: HeldWire) -> None:
     """A whole request waits for its answer past the deadline of receiving; what follows it and is
     not whole is refused after that answer, in order."""
-    wire = HeldWire(side.served.gateway.wire)
-    was = side.served.gateway.batchers.get("open")
-    side.served.through(wire, "open", deadline_ms=10_000)
-    try:
-        whole, half = await connect(side), await connect(side)
-        whole[0].write(_own("held-1"))
-        half[0].write(_own("held-2") + _own("held-3")[:100])
-        await asyncio.sleep(REQUEST_S * 2)
-        assert (bytes(whole[0].data), bytes(half[0].data)) == (b"", b"")
-        wire.release.set()
-        await until("an answer", lambda: b" 201 " in whole[0].data)
-        assert not whole[0].closed
-        await _refused(half[0], 201, 408)
-        whole[0].abort()
-    finally:
-        if was is not None:
-            side.served.gateway.batchers["open"] = was
-        else:
-            del side.served.gateway.batchers["open"]
+    whole, half = await connect(side), await connect(side)
+    whole[0].write(_own("held-1"))
+    half[0].write(_own("held-2") + _own("held-3")[:100])
+    await asyncio.sleep(REQUEST_S * 2)
+    assert (bytes(whole[0].data), bytes(half[0].data)) == (b"", b"")
+    held.release.set()
+    await until("an answer", lambda: b" 201 " in whole[0].data)
+    assert not whole[0].closed
+    await _refused(half[0], 201, 408)
+    whole[0].abort()
+
+
+async def test_what_we_do_not_read_is_not_late(side: Side, held: HeldWire) -> None:
+    """Behind two grabs that wait we stop reading: the third, sent in time, is answered."""
+    client, seen = await connect(side)
+    third = _own("unread-3")
+    client.write(_own("unread-1") + _own("unread-2") + third[:100])
+    await until("it is read", lambda: seen.received == client.sent)
+    client.write(third[100:])
+    await asyncio.sleep(REQUEST_S * 2)
+    held.release.set()
+    await until("all answers", lambda: client.data.count(b" 201 ") == 3)
+    assert not client.closed
+    client.abort()
 
 
 def _with(*more: tuple[str, str]) -> bytes:
