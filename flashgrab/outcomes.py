@@ -21,6 +21,8 @@ class Answer:
 class Outcome(Enum):
     """Every outcome of a grab or of a request around it; first match in this order wins."""
 
+    __hash__ = object.__hash__  # Enum's own is Python, and refusals are looked up by outcome
+
     INVALID_REQUEST = Answer(
         400, 0, "Invalid request", "The request is not of the form that this address takes."
     )

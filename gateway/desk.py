@@ -105,16 +105,16 @@ class Desk:
     ) -> bytes:
         """The answer to any decision but a new grant; some are always the same."""
         outcome = decision.outcome
-        name = b"" if campaign is None else campaign.name
         if headers is not self._headers:
             self._turn(headers)
+        key = (b"" if campaign is None else campaign.name, outcome, more)
+        ready = self._refusals.get(key)
+        if ready is not None:
+            return ready
         if outcome in SAME or (outcome is Outcome.SOLD_OUT and _is_last(campaign)):
-            key = (name, outcome, more)
-            ready = self._refusals.get(key)
-            if ready is None:
-                if len(self._refusals) >= READY_MAX:
-                    self._refusals.clear()
-                ready = self._refusals[key] = to_bytes(problem(outcome), headers, more=more)
+            if len(self._refusals) >= READY_MAX:
+                self._refusals.clear()
+            ready = self._refusals[key] = to_bytes(problem(outcome), headers, more=more)
             return ready
         return to_bytes(self._response(campaign, decision), headers, more=more)
 

@@ -26,7 +26,7 @@ from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import Pass, PassKeys, issue
 from flashgrab.store import Store
-from flashgrab.telemetry import Metrics
+from flashgrab.telemetry import Labels, Metrics
 from flashgrab.wire import Wire
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign, Catalogue
@@ -59,6 +59,9 @@ class Gateway:
     memory: Memory
     desk: Desk
     batchers: dict[str, Batcher] = field(default_factory=dict)
+    local_counters: dict[tuple[str, Outcome], tuple[tuple[str, Labels], ...]] = field(
+        default_factory=dict
+    )
 
     def decide(
         self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
@@ -71,10 +74,18 @@ class Gateway:
 
     def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
         """An answer that cost no Redis command."""
-        name = outcome.name
         known = "unknown" if campaign is None else campaign.campaign_id
-        self.metrics.add("flashgrab_refused_locally", (name,))
-        self.metrics.add("flashgrab_grabs", (known, name))
+        counters = self.local_counters.get((known, outcome))
+        if counters is None:
+            name = outcome.name
+            counters = (
+                ("flashgrab_refused_locally", (name,)),
+                ("flashgrab_grabs", (known, name)),
+            )
+            self.local_counters[known, outcome] = counters
+        values = self.metrics.values
+        for counter in counters:
+            values[counter] = values.get(counter, 0) + 1
 
     def batcher(self, campaign: Campaign) -> Batcher:
         found = self.batchers.get(campaign.campaign_id)
