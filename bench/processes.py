@@ -37,12 +37,12 @@ class Cores:
     def __str__(self) -> str:
         if not self.server:
             return "not pinned"
-        roles = {"server": self.server, "Valkey": self.redis, "wrk": self.driver}
+        roles = {"server": self.server, "Valkey": self.redis, "generator": self.driver}
         return ", ".join(f"{role} on core {min(cores)}" for role, cores in roles.items())
 
 
 def share_cores() -> Cores:
-    """The server alone on one core; Valkey and wrk on the next, or on one each where there are."""
+    """The server alone on one core; Valkey and generator on the next, or on one each."""
     found = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(found) < 2:
         return Cores(frozenset(), frozenset(), frozenset())
@@ -88,9 +88,11 @@ def running(
             child.wait()
 
 
-def wait_for_port(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for_port(
+    child: subprocess.Popen[bytes], port: int, log: Path, start_s: float = START_S
+) -> None:
     """Until the child listens. Raises BadRun with the end of its log where it does not."""
-    until = time.monotonic() + START_S
+    until = time.monotonic() + start_s
     while time.monotonic() < until and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
