@@ -39,7 +39,7 @@ class Bench:
     def requests(self, passes: Passes) -> Requests:
         """Files for a form of pass; minted when first asked for."""
         if passes.form not in self._requests:
-            made = Requests(self._folder, passes, self._seconds, self._widths)
+            made = Requests(self._folder, passes, self._seconds)
             self._requests[passes.form] = made
         return self._requests[passes.form]
 
@@ -64,6 +64,16 @@ class Bench:
                 for width in widths:
                     yield self._sample(server, "W2", Condition(width, fsync), number)
                 system.books.check(server.ask, GONE)
+
+    def point(self, system: System, width: int, fsync: str, number: int) -> Sample:
+        """W1 at one number of connections, warmed up at that, by itself. Raises BadRun."""
+        requests = self.requests(system.passes)
+        with serving(system, fsync, QUOTA, self.cores) as server:
+            self._drive(server, requests.file("warm"), width, WARM_UP_S, again=True)
+            sample = self._sample(server, "W1", Condition(width, fsync), number)
+            if system.books:
+                system.books.check(server.ask, QUOTA)
+        return sample
 
     def _sell_out(self, server: Serving, requests: Requests) -> None:
         for seconds in SELL_OUT_S:
@@ -142,7 +152,7 @@ def check_answers(
 ) -> None:
     """What wrk counted is what the workload should give. Raises BadRun."""
     where = f"{system.name}, {workload}, {condition}: {seen}"
-    require(seen.broken == 0, f"broken: {where}")
+    require(seen.requests > 0 and seen.broken == 0, f"broken: {where}")
     if system.books is None:
         require(seen.refused == 0, f"refused: {where}")
     elif workload == "W1":

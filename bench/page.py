@@ -115,14 +115,20 @@ def arrivals_table(found: Sequence[dict[str, Any]]) -> list[str]:
     if not found:
         return ["Not run."]
     heads = ["against", "rate", "sent", "answered", "granted", "replayed", "p50 ms", "p99 ms"]
-    heads += ["late sends", "latest ms", "generator's ceiling", "verdict"]
+    heads += [
+        "late sends",
+        "for want of a connection",
+        "latest ms",
+        "generator's ceiling",
+        "verdict",
+    ]
     lines = [_row(heads), "|" + "---|" * len(heads)]
     for run in found:
         ceiling = run["ceiling"]
         cells = [run["where"], f"{run['rate']:,}/s", f"{run['sent']:,}", f"{run['answered']:,}"]
         cells += [f"{run['granted']:,}", f"{run['replayed']:,}"]
         cells += [number(run["p50_ms"]), number(run["p99_ms"])]
-        cells += [f"{run['late']:,}", number(run["late_max_ms"])]
+        cells += [f"{run['late']:,}", f"{run['waited']:,}", number(run["late_max_ms"])]
         cells += [f"{ceiling:,}/s" if ceiling else "not measured"]
         cells += ["reached" if run["ok"] else "**missed**: " + ", ".join(run["missed"])]
         lines.append(_row(cells))

@@ -5,7 +5,6 @@ Idempotency-Key and a Bearer pass from such a file.
 """
 
 import random
-from itertools import islice
 from pathlib import Path
 
 from bench.passes import PATH, Passes
@@ -19,6 +18,7 @@ REFUSED_RATE = 130_000
 WARM = 60_000
 STORM = 2_000
 """Users of the duplicate storm."""
+PROBES = 8
 
 
 def head(folder: Path, port: int, path: str = PATH) -> Path:
@@ -35,31 +35,17 @@ def key(number: int) -> str:
 
 
 class Requests:
-    """Files for one form of pass, each with users of its own, written when first asked for.
+    """Files for one form of pass, each with users of its own, written when first asked for."""
 
-    The users of `warm` come first; W1 and W2 at one number of connections never share a user.
-    """
-
-    def __init__(self, folder: Path, passes: Passes, seconds: float, widths: list[int]) -> None:
+    def __init__(self, folder: Path, passes: Passes, seconds: float) -> None:
         self._folder = folder / passes.form
         self._folder.mkdir()
         self._passes = passes
-        self._slices: dict[str, tuple[int, int]] = {}
-        at = self._slice("probe", 0, 8)
-        at = self._slice("warm", at, WARM)
-        for width in widths:
-            at = self._slice(f"W1-{width}", at, round(USERS_RATE * seconds))
-        for width in widths if passes.form == "blake2s" else ():
-            at = self._slice(f"W2-{width}", at, round(REFUSED_RATE * seconds))
-        passes.mint(self._folder / "passes", at, "u")
-
-    def _slice(self, name: str, first: int, users: int) -> int:
-        self._slices[name] = (first, users)
-        return first + users
+        self._seconds = seconds
 
     def probes(self) -> list[str]:
         """Passes of a few users that no file has."""
-        return self._lines("probe")
+        return self._minted("probe", PROBES)
 
     def file(self, name: str) -> Path:
         """The requests of `warm`, W1-CONNECTIONS or W2-CONNECTIONS, or of the storm W3."""
@@ -70,8 +56,9 @@ class Requests:
         return file
 
     def _fresh(self, name: str) -> list[tuple[str, str]]:
-        first = self._slices[name][0]
-        return [(token, key(n)) for n, token in enumerate(self._lines(name), first)]
+        rate = {"W1": USERS_RATE, "W2": REFUSED_RATE}.get(name[:2])
+        users = round(rate * self._seconds) if rate else WARM
+        return [(token, key(n)) for n, token in enumerate(self._minted(name, users))]
 
     def _storm(self) -> list[tuple[str, str]]:
         """The first users of `warm`, who hold coupons by then: with their key, and with another."""
@@ -80,7 +67,8 @@ class Requests:
         random.Random(SEED).shuffle(pairs)
         return pairs
 
-    def _lines(self, name: str) -> list[str]:
-        first, users = self._slices[name]
-        with (self._folder / "passes").open() as lines:
-            return [line.rstrip("\n") for line in islice(lines, first, first + users)]
+    def _minted(self, name: str, users: int) -> list[str]:
+        file = self._folder / f"{name}.passes"
+        if not file.exists():
+            self._passes.mint(file, users, f"{name}-")
+        return file.read_text().splitlines()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from bench.figures import Spread, number, ratios, spread
+from bench.figures import Spread, ratios, spread
 from bench.result import Condition, Sample
 
 OURS = "flashgrab"
@@ -56,7 +56,7 @@ class Verdict:
         words = {True: "reached", False: "**missed**", None: "not measured"}
         over = f"over {t.against}'s" if t.against else "by itself"
         cells = [t.workload, f"{t.measure}, {over}", c.connections, c.fsync, self.seen or "-"]
-        cells += [f"{sign} {number(t.limits[c.connections])}", words[self.reached]]
+        cells += [f"{sign} {t.limits[c.connections]:.3g}", words[self.reached]]
         return "| " + " | ".join(map(str, cells)) + " |"
 
 

@@ -17,6 +17,17 @@ def missing() -> str | None:
     return None if shutil.which("go") else "Go is not on PATH"
 
 
+def unbuildable(name: str) -> str | None:
+    """Why a program of bench/go is not to be had here, or None; its modules need the internet."""
+    if why := missing():
+        return why
+    try:
+        program(name)
+    except BadRun as bad:
+        return str(bad)
+    return None
+
+
 @cache
 def program(name: str) -> Path:
     """The program of a folder of bench/go, built once a run; Go's own cache makes it quick.

@@ -20,7 +20,7 @@ class GoBatched:
         self.books = CampaignBooks(replays=False)
 
     def missing(self) -> str | None:
-        return go.missing()
+        return go.unbuildable("batched")
 
     def command(self, redis_port: int, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
         env = {

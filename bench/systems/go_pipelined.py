@@ -19,7 +19,7 @@ class GoPipelined:
         self.books = OneBooks()
 
     def missing(self) -> str | None:
-        return go.missing()
+        return go.unbuildable("pipelined")
 
     def command(self, redis_port: int, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
         env = {

@@ -32,6 +32,7 @@ type crowd struct {
 	sent      int
 	broken    int
 	late      int
+	waited    int
 	lateMax   int
 	statuses  map[int]int
 	latencies []int32

@@ -31,7 +31,8 @@ type figures struct {
 	Answered  int         `json:"answered"`
 	Broken    int         `json:"broken"`
 	Statuses  map[int]int `json:"statuses"`
-	Late      int         `json:"late"`
+	Late      int         `json:"late"`   // sends that the generator itself was too slow for
+	Waited    int         `json:"waited"` // late for want of a connection: the server was too slow
 	LateMaxUS int         `json:"late_max_us"`
 	Micros    int64       `json:"micros"`
 	CPUMicros int64       `json:"cpu_micros"`
@@ -84,18 +85,23 @@ func read(headFile, requestsFile string) [][]byte {
 
 // arrive sends every request once, the n-th n/rate seconds after the first.
 func (c *crowd) arrive(rate int) {
+	starved := false // behind since a moment when no connection was free
 	gap := float64(time.Second) / float64(rate)
 	for next := 0; next < len(c.requests) && c.open > 0; {
 		due := c.start.Add(time.Duration(float64(next) * gap))
 		now := time.Now()
 		if now.Before(due) {
+			starved = false
 			c.wait(due.Sub(now))
 		} else if len(c.idle) == 0 {
+			starved = true
 			c.wait(time.Millisecond)
 		} else {
 			late := int(now.Sub(due).Microseconds())
 			c.lateMax = max(c.lateMax, late)
-			if late > lateUS {
+			if late > lateUS && starved {
+				c.waited++
+			} else if late > lateUS {
 				c.late++
 			}
 			c.send(next, due)
@@ -140,7 +146,7 @@ func (c *crowd) figures() figures {
 	}
 	return figures{
 		Sent: c.sent, Answered: len(c.latencies), Broken: c.broken, Statuses: c.statuses,
-		Late: c.late, LateMaxUS: c.lateMax, Micros: c.end.Sub(c.start).Microseconds(),
+		Late: c.late, Waited: c.waited, LateMaxUS: c.lateMax, Micros: c.end.Sub(c.start).Microseconds(),
 		CPUMicros: used.Utime.Nano()/1000 + used.Stime.Nano()/1000 - c.cpuBefore,
 		P50US:     at(50), P99US: at(99), MaxUS: at(100),
 	}
