@@ -20,7 +20,7 @@ from bench.figures import number, spread
 from bench.grabs import say
 from bench.measure import Bench
 from bench.passes import Blake2Passes
-from bench.processes import BadRun, share_cores
+from bench.processes import BadRun, open_files, share_cores
 from bench.result import Sample
 from bench.systems.ours import Ours
 
@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     if not wrk.available():
         print(f"bench: {wrk.MISSING}", file=sys.stderr)
         return 2
+    open_files()
     try:
         with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name:
             samples = run(

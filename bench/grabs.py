@@ -16,7 +16,7 @@ from statistics import median
 
 from bench import arrivals, instructions, page, result, wrk
 from bench.measure import Bench
-from bench.processes import BadRun, share_cores
+from bench.processes import BadRun, open_files, share_cores
 from bench.result import Result, Sample
 from bench.systems import all_systems, go
 from bench.systems.system import System
@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     if not wrk.available():
         print(f"bench: {wrk.MISSING}", file=sys.stderr)
         return 2
+    open_files()
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "bench.grabs", *words])
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 START_S = 15.0
+FILES_MAX = 16_384
 
 
 class BadRun(Exception):
@@ -98,6 +100,13 @@ def wait_for_port(
             return
         time.sleep(0.02)
     raise BadRun(f"nothing listens on {port}: {log.read_text()[-800:]}")
+
+
+def open_files() -> None:
+    """As many open files as this process may have; its children inherit that."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if most == resource.RLIM_INFINITY else min(FILES_MAX, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def free_port() -> int:

@@ -13,11 +13,11 @@ MEASURES: Mapping[str, Callable[[Sample], float]] = {
     "CPU": attrgetter("cpu_us"),
     "server CPU": attrgetter("server_us"),
     "Redis µs": attrgetter("redis_us"),
-    "Redis commands": attrgetter("redis_commands"),
+    "Redis commands/s": lambda s: s.redis_commands * s.per_second,
 }
 BOTH = ("no", "always")
-NONE = 0.001
-"""Redis commands a request that count as none: a gateway looks at the clock once a second."""
+HEARTBEAT = 60
+"""Redis commands/s that a gateway may ask in a storm, whatever its size: clock, floors, changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ TARGETS = (
     Target("W2", "go-pipelined", "requests/s", at(1.8), at_least=True),
     Target("W2", "go-pipelined", "CPU", at(0.4)),
     Target("W2", "floor", "CPU", at(1.5)),
-    Target("W2", "", "Redis commands", at(NONE)),
+    Target("W2", "", "Redis commands/s", at(HEARTBEAT)),
     Target("W3", "go-pipelined", "requests/s", at(1.8), at_least=True),
     Target("W3", "go-pipelined", "CPU", at(0.4)),
 )
