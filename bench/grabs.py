@@ -50,7 +50,7 @@ def line(s: Sample) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, write the result file, print its page. 1: an answer or a book is wrong."""
+    """Measure, write the result, print its page. 1: books or answers are wrong, a target missed."""
     options = _options(argv)
     if not wrk.available():
         print(f"bench: {wrk.MISSING}", file=sys.stderr)
@@ -69,8 +69,16 @@ def main(argv: list[str] | None = None) -> int:
     say(text)
     if not options.quick or options.out:
         say("written: {} and {}".format(*result.write(found, text, options.out)))
-    books = [run["audit"]["ok"] for run in found.arrivals if run.get("audit")]
-    return 0 if all(books) else 1
+    return 1 if bad_news(found, judged=not options.quick) else 0
+
+
+def bad_news(found: Result, *, judged: bool) -> list[str]:
+    """What the run says against us: the audit, and (a quick look judges nothing) missed targets."""
+    bad = ["the audit" for run in found.arrivals if not run.get("audit", {}).get("ok", True)]
+    if judged:
+        bad += ["a target" for target in found.targets if target["reached"] is False]
+        bad += [run["where"] for run in found.arrivals if not run["ok"]]
+    return bad
 
 
 def measure(options: argparse.Namespace, command: str, folder: Path) -> Result:

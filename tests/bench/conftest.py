@@ -9,7 +9,6 @@ import pytest
 from bench.processes import Cores
 from bench.serving import Serving, serving
 from bench.systems import all_systems
-from bench.systems.go import missing as go_missing
 from tests.conftest import require
 
 ANYWHERE = Cores(frozenset(), frozenset(), frozenset())
@@ -23,14 +22,15 @@ class Serve(Protocol):
 
 @pytest.fixture
 def serve() -> Serve:
-    """Skips with the reason where the system's tool is missing; nginx is there in CI."""
+    """Skips with the reason where the system's tool is missing; CI has nginx, perhaps not Go."""
 
     @contextmanager
     def start(name: str, quota: int) -> Iterator[Serving]:
         system = next(s for s in all_systems() if s.name == name)
-        if name.startswith("go-") and (why := go_missing()):
-            pytest.skip(why)
-        require(system.missing())
+        missing = system.missing()
+        if name.startswith("go-") and missing:
+            pytest.skip(missing)
+        require(missing)
         with serving(system, "no", quota, ANYWHERE) as server:
             yield server
 
