@@ -93,11 +93,11 @@ def measure(options: argparse.Namespace, command: str, folder: Path) -> Result:
     samples = run(bench, systems, fsyncs, rounds)
     ran: list[dict[str, object]] = []
     counted: dict[str, float] = {}
-    if why := "--no-arrivals" if options.no_arrivals else arrivals.missing():
+    if why := "--rounds-only" if options.rounds_only else arrivals.missing():
         skipped["W4"] = why
     elif rate := _refusals(samples) // 2:
         ran = arrivals.run(folder, fsyncs, rate, cores, quick=quick)
-    if why := "--quick" if quick else instructions.missing():
+    if why := "--rounds-only" if options.rounds_only or quick else instructions.missing():
         skipped["instructions"] = why
     else:
         counted = instructions.count(systems, bench, skipped)
@@ -136,7 +136,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each system and condition (5)")
     parser.add_argument("--seconds", type=int, help="of each measurement (2)")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="these systems alone")
-    parser.add_argument("--no-arrivals", action="store_true", help="without W4")
+    parser.add_argument("--rounds-only", action="store_true", help="no W4, no instructions")
     parser.add_argument("--out", type=Path, help="result file, instead of bench/results/…")
     return parser.parse_args(argv)
 
