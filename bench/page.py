@@ -136,9 +136,9 @@ def arrivals_table(found: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def instructions_table(found: dict[str, float]) -> list[str]:
-    """Instructions in user space a request of W1, by callgrind."""
-    lines = ["User-space instructions of the server a request of W1 (callgrind); they repeat.", ""]
-    lines += ["| system | instructions |", "|---|---|"]
+    """Instructions in user space a request, by callgrind."""
+    lines = ["Instructions of the server in user space a request, counted by callgrind.", ""]
+    lines += ["| system, workload | instructions |", "|---|---|"]
     return lines + [f"| {name} | {number(value)} |" for name, value in found.items()]
 
 
