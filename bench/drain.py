@@ -22,10 +22,10 @@ from typing import Any
 import redis
 
 from bench import result
-from bench.audited import _address
+from bench.commands import call, plain_env
 from bench.figures import spread
-from bench.processes import ROOT, BadRun, cpu_of, machine_busy, require, running
-from bench.systems import call, flashgrab, plain_env
+from bench.processes import ROOT, BadRun, cpu_of, machine_busy, require
+from bench.stack import up
 
 FACTS = 200_000
 REQUESTS = 50
@@ -33,7 +33,6 @@ REQUESTS = 50
 PIPELINED = 20
 LOOK_S = 0.05
 DRAIN_S_MAX = 600
-STOP_S = 60
 PARTS = ("relay", "kafka", "worker", "postgres", "valkey")
 
 CAMPAIGN_FILE = """
@@ -165,12 +164,10 @@ def run(broker: str, rounds: int, facts: int, bootstrap: str) -> tuple[list[Samp
     with tempfile.TemporaryDirectory(prefix="flashgrab-drain-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL may run as another user
-        data, log = folder / "up", folder / "up.log"
+        data = folder / "up"
         env = {**plain_env(), "FLASHGRAB_DATA": str(data)}
         external = {"FLASHGRAB_KAFKA_BOOTSTRAP": bootstrap} if bootstrap else {}
-        command = [*flashgrab(), "up", "--port", "0", "--centre-port", "0"]
-        with running(command, env | external, log, (), STOP_S) as up:
-            _address(up, log)
+        with up(data, env | external):
             stack = Stack(data, env)
             for number in range(1, rounds + 1):
                 samples.append(sample := measure(stack, broker, number, facts, folder))

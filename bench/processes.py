@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 START_S = 15.0
+FILES_MAX = 16_384
 
 
 class BadRun(Exception):
@@ -37,12 +39,12 @@ class Cores:
     def __str__(self) -> str:
         if not self.server:
             return "not pinned"
-        roles = {"server": self.server, "Valkey": self.redis, "wrk": self.driver}
+        roles = {"server": self.server, "Valkey": self.redis, "generator": self.driver}
         return ", ".join(f"{role} on core {min(cores)}" for role, cores in roles.items())
 
 
 def share_cores() -> Cores:
-    """The server alone on one core; Valkey and wrk on the next, or on one each where there are."""
+    """The server alone on one core; Valkey and generator on the next, or on one each."""
     found = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(found) < 2:
         return Cores(frozenset(), frozenset(), frozenset())
@@ -88,14 +90,23 @@ def running(
             child.wait()
 
 
-def wait_for_port(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for_port(
+    child: subprocess.Popen[bytes], port: int, log: Path, start_s: float = START_S
+) -> None:
     """Until the child listens. Raises BadRun with the end of its log where it does not."""
-    until = time.monotonic() + START_S
+    until = time.monotonic() + start_s
     while time.monotonic() < until and child.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)
     raise BadRun(f"nothing listens on {port}: {log.read_text()[-800:]}")
+
+
+def open_files() -> None:
+    """As many open files as this process may have; its children inherit that."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if most == resource.RLIM_INFINITY else min(FILES_MAX, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def free_port() -> int:

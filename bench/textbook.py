@@ -4,7 +4,8 @@ A Starlette route on uvicorn (uvloop, httptools), redis-py's asyncio client, one
 pass check, limit of one a user, stock, and an entry in an outbox stream. It has no idempotency, no
 rounds, no epochs, no bounds: each of those would only make it slower.
 
-`python -m bench.textbook` serves; BENCH_REDIS_URL, BENCH_PASS_KEY and BENCH_PORT say where.
+`python -m bench.textbook` serves. The environment says what and where: BENCH_REDIS_URL,
+BENCH_PASS_KEY, BENCH_SCRIPT, BENCH_PORT.
 """
 
 import hmac
@@ -12,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypedDict
 
 import redis.asyncio as redis
@@ -22,31 +24,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-STOCK, HOLDERS, OUTBOX = "textbook:stock", "textbook:holders", "textbook:outbox"
+from bench.books import HOLDERS, OUTBOX, STOCK
+
 KEY = os.environ.get("BENCH_PASS_KEY", "").encode()
 CONNECTIONS_MAX = 1024
-
-GRAB = """
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return -1 end
-if tonumber(redis.call('HGET', KEYS[1], 'left') or 0) <= 0 then return -2 end
-redis.call('HINCRBY', KEYS[1], 'left', -1)
-local serial = redis.call('HINCRBY', KEYS[1], 'granted', 1)
-redis.call('HSET', KEYS[2], ARGV[1], serial)
-redis.call('XADD', KEYS[3], '*', 'serial', serial, 'user', ARGV[1], 'request_id', ARGV[2])
-return serial
-"""
 
 
 class State(TypedDict):
     """Typed lifespan state."""
 
     grab: AsyncScript
-
-
-def sign(key: bytes, campaign_id: str, user_id: str, expires_s: int) -> str:
-    """A pass: `campaign.user.expires.mac`, HMAC-SHA-256."""
-    body = f"{campaign_id}.{user_id}.{expires_s}"
-    return f"{body}.{hmac.digest(key, body.encode(), 'sha256').hex()}"
 
 
 def check(token: str) -> tuple[str, str] | None:
@@ -79,8 +66,9 @@ async def grab(request: Request[State]) -> JSONResponse:
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
     """One client, its pool as wide as the connections of the test."""
     url = os.environ["BENCH_REDIS_URL"]
+    script = Path(os.environ["BENCH_SCRIPT"]).read_text()  # noqa: ASYNC240 - once, at start
     async with redis.Redis.from_url(url, max_connections=CONNECTIONS_MAX) as client:
-        yield {"grab": client.register_script(GRAB)}
+        yield {"grab": client.register_script(script)}
 
 
 app = Starlette(

@@ -1,4 +1,4 @@
-"""The load generator: wrk with drive.lua, one pinned thread, a closed loop."""
+"""The closed-loop generator: wrk with drive.lua, one pinned thread."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.processes import BadRun, pinned
+from bench.requests import head
 
 SCRIPT = Path(__file__).with_name("drive.lua")
 GRACE_S = 15
@@ -36,11 +37,18 @@ def available() -> bool:
 
 
 def drive(
-    url: str, path: str, passes: Path, *, connections: int, seconds: float, cores: Collection[int]
+    port: int,
+    requests: Path,
+    *,
+    connections: int,
+    seconds: float,
+    cores: Collection[int],
+    again: bool = False,
 ) -> Figures:
-    """Grab for some seconds, each request with the next pass. Raises BadRun."""
+    """Send a file's requests for whole seconds, anew from its end if `again`. Raises BadRun."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "5s"]
-    command += ["-s", str(SCRIPT), url, "--", str(passes), path]
+    command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}", "--", str(requests)]
+    command += [str(head(requests.parent, port)), "1" if again else "0"]
     with pinned(cores):
         done = subprocess.run(
             command,
@@ -62,7 +70,7 @@ def parse(output: str) -> Figures:
         raise BadRun(f"wrk printed no figures: {output.strip()[-200:]}")
     found = json.loads(line.removeprefix("figures "))
     if found["exhausted"]:
-        raise BadRun("the passes were used up before the time was: mint more")
+        raise BadRun("the requests were used up before the time was: write more")
     return Figures(
         requests=found["requests"],
         seconds=found["micros"] / 1e6,

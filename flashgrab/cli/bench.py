@@ -21,7 +21,7 @@ def bench(
         Path | None, typer.Option(help="Result file without its ending; default bench/results/.")
     ] = None,
 ) -> None:
-    """Compare our grab with the textbook's, on this machine (bench/README.md has the method)."""
+    """Compare our grab with other designs, on this machine (bench/README.md has the method)."""
     raise typer.Exit(run(CHECKOUT, quick=quick, out=out))
 
 

@@ -25,9 +25,9 @@ def test_output_without_figures_is_a_bad_run() -> None:
         wrk.parse("unable to connect to 127.0.0.1:1")
 
 
-def test_used_up_passes_are_a_bad_run() -> None:
+def test_used_up_requests_are_a_bad_run() -> None:
     """Past the last pass the same user would grab again, which measures another workload."""
-    with pytest.raises(BadRun, match="mint more"):
+    with pytest.raises(BadRun, match="write more"):
         wrk.parse(FIGURES.replace('"exhausted":0', '"exhausted":1'))
 
 
