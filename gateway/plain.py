@@ -10,6 +10,8 @@ import re
 GRABS = b"POST /v1/campaigns/"
 PLAIN_BYTES_MAX = 4096
 FIELDS_MAX = 64
+NAMES_MAX = 1000
+"""Names of fields that were seen to be names."""
 CUT = b"\0"
 
 is_key = re.compile(rb"[A-Za-z0-9._~-]{1,64}").fullmatch
@@ -26,12 +28,15 @@ _PASS_LENGTH = len(_PASS)
 _KEY = b"\r\nIdempotency-Key: "
 _KEY_LOWER = _KEY.lower()
 _KEY_LENGTH = len(_KEY)
-_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_HEAD = re.compile(rb"(?:\r\n" + _NAME + rb":[\0\t\x20-\x7e\x80-\xff]*)+\r\n\r\n").fullmatch
-_UNPLAIN = frozenset(
-    (b"expect", b"proxy-connection", b"trailer", b"transfer-encoding", b"upgrade", b"x-http-method")
+_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_TEXT = bytes((0, 9, *range(32, 127), *range(128, 256)))
+_WATCHED = frozenset(
+    (b"authorization", b"connection", b"content-length", b"host", b"idempotency-key", b"origin")
 )
-"""Fields that make llhttp or the route do something else."""
+"""Fields that may be there once, and whose values matter."""
+_UNPLAIN = frozenset((b"expect", b"proxy-connection", b"trailer", b"transfer-encoding", b"upgrade"))
+"""Fields that make the parser or the route do something else."""
+_names: dict[bytes, bytes] = {}
 
 Cut = tuple[bytes, bytes, bytes | None, bytes]
 """Campaign, pass, key (None where there is none), and the shape."""
@@ -69,25 +74,28 @@ class NotPlain(Exception):
 
 def origin_of(shape: bytes, *, keyed: bool) -> bytes | None:
     """The Origin of a plain shape, None where it has none. Raises NotPlain."""
-    if _HEAD(shape) is None or shape.count(CUT) != 1 + keyed:
-        raise NotPlain
-    fields: dict[bytes, bytes] = {}
     lines = shape[2:-4].split(b"\r\n")
+    ends = b"\r\n" * (len(lines) + 2)
+    if shape.translate(None, _TEXT) != ends or shape[:2] + shape[-4:] != b"\r\n\r\n\r\n":
+        raise NotPlain  # control characters, bare line ends
+    fields: dict[bytes, bytes] = {}
     for line in lines:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name in fields and name in _ONCE:
+        name, colon, value = line.partition(b":")
+        watched = _names.get(name)
+        if watched is None:
+            watched = _learn(name)
+        if not colon or watched in fields:
             raise NotPlain
-        fields[name] = value
+        if watched:
+            fields[watched] = value
     plain = (
         len(lines) <= FIELDS_MAX
+        and shape.count(CUT) == 1 + keyed
         and fields.get(b"authorization") == b" Bearer " + CUT
-        and (fields.get(b"idempotency-key") == b" " + CUT) is keyed
-        and (keyed or b"idempotency-key" not in fields)
+        and fields.get(b"idempotency-key") == (b" " + CUT if keyed else None)
         and b"host" in fields
         and fields.get(b"content-length", b"0").strip(b" \t") == b"0"
         and fields.get(b"connection", b"keep-alive").strip(b" \t").lower() == b"keep-alive"
-        and _UNPLAIN.isdisjoint(fields)
     )
     if not plain:
         raise NotPlain
@@ -95,6 +103,12 @@ def origin_of(shape: bytes, *, keyed: bool) -> bytes | None:
     return None if origin is None else origin.strip(b" \t")
 
 
-_ONCE = frozenset(
-    (b"authorization", b"connection", b"content-length", b"host", b"idempotency-key", b"origin")
-)
+def _learn(name: bytes) -> bytes:
+    """The name in lower case where its value matters, else b"". Raises NotPlain."""
+    if _is_name(name) is None or name.lower() in _UNPLAIN:
+        raise NotPlain
+    if len(_names) >= NAMES_MAX:
+        _names.clear()
+    lower = name.lower()
+    watched = _names[name] = lower if lower in _WATCHED else b""
+    return watched
