@@ -81,6 +81,8 @@ class Metrics:
 
     values: dict[tuple[str, Labels], float] = field(default_factory=dict)
     histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
+    live: dict[str, Callable[[], float]] = field(default_factory=dict)
+    """Gauges without labels that are asked for when somebody looks, from any thread."""
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Count on a counter."""
@@ -118,8 +120,9 @@ class Metrics:
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""
+        values = [[n, list(labels), v] for (n, labels), v in list(self.values.items())]
         return {
-            "values": [[n, list(labels), v] for (n, labels), v in list(self.values.items())],
+            "values": values + [[name, [], ask()] for name, ask in self.live.items()],
             "histograms": [
                 [n, list(labels), list(h.counts), h.total]
                 for (n, labels), h in list(self.histograms.items())

@@ -27,6 +27,7 @@ from gateway.cors import options as cors_options
 from gateway.desk import Desk
 from gateway.identity import Identity
 from gateway.memory import Memory
+from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.routes import ROUTES, Gateway, State, http_error, server_error, store_error
 
@@ -89,7 +90,9 @@ async def running(
         metrics=metrics,
         memory=Memory(store),
         desk=Desk(Cors(settings.cors_origins), clock, redis_clock),
+        ready=Ready(redis_clock),
     )
+    metrics.live["flashgrab_inflight"] = gateway.in_flight
     wire.start()
     gateway.catalogue.start()
     reporter = asyncio.create_task(_report(gateway, report_due), name="report")

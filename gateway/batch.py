@@ -84,7 +84,6 @@ class Batcher:
         self._in_flight = 0
         self._flush_due = False
         self._said = ""
-        self._measured = 0
         self._gathered = 0  # requests that waited at the last turn
         self._turns = 0
 
@@ -123,7 +122,6 @@ class Batcher:
     def _flush(self) -> None:
         self._flush_due = False
         self._refuse_late()
-        self._measure()
         while self._waiting and self._may_call():
             size = min(len(self._waiting), self._bounds.batch_max)
             batch = [self._waiting.popleft() for _ in range(size)]
@@ -137,11 +135,6 @@ class Batcher:
         if not self._calls:
             return True
         return len(self._calls) < CALLS_MAX and len(self._waiting) >= self._in_flight
-
-    def _measure(self) -> None:
-        """Once a batch: for each request it would cost as much as its place in the batch."""
-        before, self._measured = self._measured, self.requests
-        self._metrics.add("flashgrab_inflight", amount=self._measured - before)
 
     def _refuse_late(self) -> None:
         late = time.monotonic() + self._bounds.deadline_ms / 1000 * LATE_SHARE

@@ -26,6 +26,7 @@ class Lane(Hardened):
         super().__init__(*args, **kwargs)
         self._gateway = self.app_state["gateway"]
         self._desk = self._gateway.desk
+        self._ready = self._gateway.ready
         self._campaign: Campaign | None = None  # of the grab in flight
         self._more = b""  # header lines that its answer gets besides
         self._active = False  # since the keep-alive timer was looked at
@@ -111,7 +112,7 @@ class Lane(Hardened):
             self._write(campaign, new_grant(serial, reply))
         elif not self.transport.is_closing():
             headers = self.server_state.default_headers
-            self.transport.write(self._desk.granted(campaign, serial, reply, self._more, headers))
+            self.transport.write(self._ready.granted(campaign, serial, reply, self._more, headers))
             if self._later:
                 self._go_on()
 
@@ -127,9 +128,9 @@ class Lane(Hardened):
             return
         headers = self.server_state.default_headers
         if not self._closing:
-            self.transport.write(self._desk.answer(campaign, decision, self._more, headers))
+            self.transport.write(self._ready.answer(campaign, decision, self._more, headers))
             return
-        self.transport.write(self._desk.last(campaign, decision, self._more, headers))
+        self.transport.write(self._ready.last(campaign, decision, self._more, headers))
         self.transport.close()
 
     def _go_on(self) -> None:

@@ -35,6 +35,7 @@ from gateway.desk import Desk
 from gateway.identity import Identity
 from gateway.memory import Memory
 from gateway.openapi import document
+from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
 
@@ -58,6 +59,7 @@ class Gateway:
     metrics: Metrics
     memory: Memory
     desk: Desk
+    ready: Ready
     batchers: dict[str, Batcher] = field(default_factory=dict)
     local_counters: dict[tuple[str, Outcome], tuple[tuple[str, Labels], ...]] = field(
         default_factory=dict
@@ -71,6 +73,10 @@ class Gateway:
         if state is None or state.run != self.wire.run_id:
             return None
         return self.memory.decide(campaign, user, device, request_id, now_ms)
+
+    def in_flight(self) -> int:
+        """Grabs that wait for the script, or for a place in its next call."""
+        return sum(batcher.requests for batcher in list(self.batchers.values()))
 
     def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
         """An answer that cost no Redis command."""

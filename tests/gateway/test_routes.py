@@ -407,7 +407,7 @@ async def test_metrics_count_by_outcome_and_never_by_input(served: Served) -> No
     assert values[("flashgrab_grabs", (campaign_id, "SOLD_OUT"))] == 1
     assert values[("flashgrab_grabs", ("unknown", "CAMPAIGN_NOT_FOUND"))] >= 1
     assert values[("flashgrab_refused_locally", ("CAMPAIGN_NOT_FOUND",))] >= 1
-    assert values[("flashgrab_inflight", ())] == 0
+    assert served.metrics.live["flashgrab_inflight"]() == 0
     assert not any("made-up-campaign" in labels for _, labels in values)
 
 
@@ -420,11 +420,11 @@ async def test_requests_in_flight_are_counted(served: Served) -> None:
     waiting = [asyncio.create_task(served.grab(campaign_id, f"u{n}")) for n in range(3)]
     try:
         await until("they wait", lambda: batcher.requests == 3)
-        assert served.metrics.values[("flashgrab_inflight", ())] == 3
+        assert served.metrics.live["flashgrab_inflight"]() == 3
     finally:
         connected.set()
     assert {(await w).status_code for w in waiting} == {201}
-    assert served.metrics.values[("flashgrab_inflight", ())] == 0
+    assert served.metrics.live["flashgrab_inflight"]() == 0
 
 
 async def test_no_route_blocks_the_loop(served: Served) -> None:
