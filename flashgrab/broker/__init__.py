@@ -8,7 +8,7 @@ offsets are the caller's: the consumer starts where it is told to.
 from flashgrab.broker.calls import BrokerRefused, UnknownTopic
 from flashgrab.broker.consumer import Consumer, OffsetLost
 from flashgrab.broker.producer import Producer
-from flashgrab.broker.records import Headers, Received, Record, fingerprint
+from flashgrab.broker.records import Headers, Received, Record, Records, fingerprint
 from flashgrab.broker.topic_log import TopicLog
 from flashgrab.broker.topics import ensure_topics
 
@@ -20,6 +20,7 @@ __all__ = [
     "Producer",
     "Received",
     "Record",
+    "Records",
     "TopicLog",
     "UnknownTopic",
     "ensure_topics",

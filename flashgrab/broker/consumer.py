@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+import aiokafka.consumer.fetcher
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
 
@@ -18,7 +19,7 @@ from flashgrab.broker.calls import (
     on_lost_connection,
     translated,
 )
-from flashgrab.broker.records import Received
+from flashgrab.broker.records import Received, Records
 from flashgrab.broker.topic_log import TopicLog
 from flashgrab.errors import FlashgrabError
 
@@ -33,6 +34,16 @@ REQUEST_MS = 10_000  # a broker that stands still this long has its connections 
 OnAssigned = Callable[[list[int]], Awaitable[Mapping[int, int | None]]]
 OnRevoked = Callable[[list[int]], Awaitable[None]]
 _Told = Callable[[Iterable[Any]], None]  # aiokafka's TopicPartitions
+
+
+class _RawRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ignore[misc] # no types
+    """Gives out the records of aiokafka's C part as they are (see Records)."""
+
+    def _consumer_record(self, _partition: object, record: Any) -> Any:
+        return record
+
+
+aiokafka.consumer.fetcher.PartitionRecords = _RawRecords
 
 
 class OffsetLost(FlashgrabError):
@@ -122,7 +133,7 @@ class Consumer:
         """The offset of the next record that fetch will give. KeyError if not assigned."""
         return self._positions[partition]
 
-    async def fetch(self, max_records: int, timeout_ms: int) -> dict[int, list[Received]]:
+    async def fetch(self, max_records: int, timeout_ms: int) -> dict[int, Records]:
         """At most `max_records` records by partition; {} when none came within the timeout.
 
         Raises what the callbacks raise, OffsetLost, BrokerUnavailable (UnknownTopic). After any
@@ -262,9 +273,9 @@ class Consumer:
         highwater = self._consumer.highwater(TopicPartition(self._topic, partition))
         return highwater is not None and highwater < self._positions[partition]
 
-    def _delivered(self, tp: Any, got: list[Any]) -> list[Received]:
+    def _delivered(self, tp: Any, got: list[Any]) -> Records:
         self._positions[tp.partition] = got[-1].offset + 1
-        return [Received(r.offset, r.timestamp, r.key, r.value, r.headers) for r in got]
+        return Records(got)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
