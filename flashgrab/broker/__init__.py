@@ -5,6 +5,7 @@ it; aiokafka's retries run inside that deadline. Nothing here decides what a rec
 offsets are the caller's: the consumer starts where it is told to.
 """
 
+from flashgrab.broker.batch import Packed, pack, packed_headers, varint
 from flashgrab.broker.calls import BrokerRefused, UnknownTopic
 from flashgrab.broker.consumer import Consumer, OffsetLost
 from flashgrab.broker.producer import Producer
@@ -17,6 +18,7 @@ __all__ = [
     "Consumer",
     "Headers",
     "OffsetLost",
+    "Packed",
     "Producer",
     "Received",
     "Record",
@@ -25,4 +27,7 @@ __all__ = [
     "UnknownTopic",
     "ensure_topics",
     "fingerprint",
+    "pack",
+    "packed_headers",
+    "varint",
 ]
