@@ -31,7 +31,7 @@ from worker.pause import Pause
 from worker.steps import Hook, go_on
 from worker.topics import TOPICS
 
-RECORDS_MAX = 5000
+RECORDS_MAX = 10_000
 """Records of one transaction."""
 FETCH_MS = 200
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-import aiokafka.consumer.fetcher
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
+from aiokafka.consumer import fetcher
 
 from flashgrab.broker.calls import (
     METADATA_AGE_MS,
@@ -36,14 +37,34 @@ OnRevoked = Callable[[list[int]], Awaitable[None]]
 _Told = Callable[[Iterable[Any]], None]  # aiokafka's TopicPartitions
 
 
-class _RawRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ignore[misc] # no types
-    """Gives out the records of aiokafka's C part as they are (see Records)."""
+class _Batches(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka has no types
+    """Gives out the records of aiokafka's C part as they are, and many at once (see Records)."""
 
     def _consumer_record(self, _partition: object, record: Any) -> Any:
         return record
 
+    def take(self, most: int | None) -> tuple[list[Any], bool]:
+        """At most so many, in order; whether there are more."""
+        taken = list(itertools.islice(self._records_iterator, most))
+        return taken, most is not None and len(taken) == most
 
-aiokafka.consumer.fetcher.PartitionRecords = _RawRecords
+
+class _Fetched(fetcher.FetchResult):  # type: ignore[misc] # aiokafka has no types
+    """A fetch of one partition whose records are taken without a call each."""
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        taken: list[Any]
+        taken, more = self._partition_records.take(max_records)
+        self._update_position()
+        if not more:
+            self._partition_records: Any = None
+        return taken
+
+
+fetcher.PartitionRecords = _Batches
+fetcher.FetchResult = _Fetched
 
 
 class OffsetLost(FlashgrabError):
