@@ -26,7 +26,7 @@ from flashgrab.broker import (
 )
 from flashgrab.cli.stack.wheels import program
 from flashgrab.errors import BrokerUnavailable
-from flashgrab.partition import murmur2, partition_for
+from flashgrab.partition import murmur2, partition_for, partitions_for
 from tests.services.apache_kafka import (
     ApacheKafka,
     Child,
@@ -250,6 +250,16 @@ def test_murmur2_is_kafkas() -> None:
         for _ in range(20):
             key = randomness.randbytes(length)
             assert murmur2(key) == reference_murmur2(key)
+
+
+def test_many_keys_side_by_side_get_the_same_partitions() -> None:
+    """partitions_for agrees with partition_for, whatever lengths are mixed, in the keys' order."""
+    rng = random.Random(7)
+    for count in (0, 1, 15, 16, 17, 3000):
+        keys = [rng.randbytes(rng.choice((0, 1, 7, 8, 9, 10, 11, 64))) for _ in range(count)]
+        for partitions in (1, 12, 1000):
+            wanted = [partition_for(key, partitions) for key in keys]
+            assert partitions_for(keys, partitions) == wanted
 
 
 def test_partition_is_that_of_the_java_client() -> None:
