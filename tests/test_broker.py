@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Protocol
 
 import pytest
@@ -19,6 +20,7 @@ from flashgrab.broker import (
     Producer,
     Received,
     Record,
+    Records,
     TopicLog,
     UnknownTopic,
     ensure_topics,
@@ -358,6 +360,20 @@ async def test_record_at(server: Server, topic: str) -> None:
     assert await log.records_at({p: -1}) == {p: None}
     assert (await log.end_offsets())[p] == 15
     await log.stop()
+
+
+def test_records_are_rows_and_columns() -> None:
+    """A fetch gives each record by its place or in turn, parts of itself, and keys and values."""
+    raw = [
+        SimpleNamespace(offset=n, timestamp=n, key=None, value=b"%d" % n, headers=[("h", b"")])
+        for n in range(3)
+    ]
+    records = Records(raw)
+    wanted = [Received(n, n, None, b"%d" % n, (("h", b""),)) for n in range(3)]
+    assert list(records) == wanted
+    assert (len(records), records[-1]) == (3, wanted[2])
+    assert list(records[1:]) == wanted[1:]
+    assert (records.keys, records.values) == ([b""] * 3, [b"0", b"1", b"2"])
 
 
 def test_fingerprint_covers_offset_time_key_and_value() -> None:
