@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,11 +78,13 @@ class Result:
 
 
 class Stack:
-    """A running `flashgrab up`, found by what it wrote into its folder."""
+    """A running `flashgrab up`, found by what it wrote into its folder; `kafka_pid` where the
+    broker is not its own."""
 
-    def __init__(self, data: Path, env: dict[str, str]) -> None:
+    def __init__(self, data: Path, env: dict[str, str], kafka_pid: int | None) -> None:
         self.env = env
         self._data = data
+        self._kafka_pid = kafka_pid
         secrets = dict(
             line.partition("=")[::2] for line in (data / "secrets.env").read_text().splitlines()
         )
@@ -90,7 +92,9 @@ class Stack:
         self.redis = redis.Redis.from_url(url, decode_responses=True)
 
     def pid(self, part: str) -> int | None:
-        """Process id of a part, None where it runs elsewhere."""
+        """Process id of a part, None where it is not known."""
+        if part == "kafka" and self._kafka_pid is not None:
+            return self._kafka_pid
         found = json.loads((self._data / "run.json").read_text())[part]
         return found[0].get("pid") if found else None
 
@@ -158,29 +162,39 @@ def _wait_for_watermark(stack: Stack, campaign: str, facts: int) -> None:
         time.sleep(LOOK_S)
 
 
-def run(broker: str, rounds: int, facts: int, bootstrap: str) -> tuple[list[Sample], bool]:
-    """All rounds against one broker ("" for the embedded one), and the audit's verdict."""
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker to measure: its address ("" for the embedded one), its pid where we started it."""
+
+    name: str
+    bootstrap: str = ""
+    pid: int | None = None
+
+
+def run(broker: Broker, rounds: int, facts: int) -> tuple[list[Sample], bool]:
+    """All rounds against one broker, and the audit's verdict."""
     samples = []
     with tempfile.TemporaryDirectory(prefix="flashgrab-drain-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL may run as another user
         data = folder / "up"
         env = {**plain_env(), "FLASHGRAB_DATA": str(data)}
-        external = {"FLASHGRAB_KAFKA_BOOTSTRAP": bootstrap} if bootstrap else {}
+        external = {"FLASHGRAB_KAFKA_BOOTSTRAP": broker.bootstrap} if broker.bootstrap else {}
         with up(data, env | external):
-            stack = Stack(data, env)
+            stack = Stack(data, env, broker.pid)
             for number in range(1, rounds + 1):
-                samples.append(sample := measure(stack, broker, number, facts, folder))
+                samples.append(sample := measure(stack, broker.name, number, facts, folder))
                 used = ", ".join(f"{part} {us:.1f}" for part, us in sample.cpu_us.items())
-                say(f"{broker}: round {number}: {sample.per_second:,.0f} facts/s; CPU µs: {used}")
+                rate = f"{sample.per_second:,.0f} facts/s"
+                say(f"{broker.name}: round {number}: {rate}; CPU µs: {used}")
             stack.redis.close()
             verdict = json.loads(call(env, "audit", "--drain", "60s", "--json"))
     return samples, bool(verdict["ok"])
 
 
 @contextlib.contextmanager
-def brokers(wanted: str) -> Iterator[Mapping[str, str]]:
-    """Name → bootstrap of the brokers to measure; a real Apache Kafka is started for it."""
+def brokers(wanted: str) -> Iterator[list[Broker]]:
+    """The brokers to measure; a real Apache Kafka is started for it."""
     if wanted == "apache":
         from tests.services.apache_kafka import ApacheKafka
 
@@ -188,9 +202,10 @@ def brokers(wanted: str) -> Iterator[Mapping[str, str]]:
             tempfile.TemporaryDirectory(prefix="flashgrab-kafka-") as folder,
             ApacheKafka(Path(folder)) as kafka,
         ):
-            yield {"embedded": "", "Apache Kafka": kafka.bootstrap}
+            assert kafka.process is not None
+            yield [Broker("embedded"), Broker("Apache Kafka", kafka.bootstrap, kafka.process.pid)]
     else:
-        yield {wanted: wanted} if wanted else {"embedded": ""}
+        yield [Broker(wanted, wanted)] if wanted else [Broker("embedded")]
 
 
 def markdown(found: Result) -> str:
@@ -236,8 +251,8 @@ def main(argv: list[str] | None = None) -> int:
     ok = True
     try:
         with brokers(options.kafka) as wanted:
-            for broker, bootstrap in wanted.items():
-                some, good = run(broker, options.rounds, options.facts, bootstrap)
+            for broker in wanted:
+                some, good = run(broker, options.rounds, options.facts)
                 samples += some
                 ok = ok and good
     except BadRun as bad:

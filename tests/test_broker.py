@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Protocol
 
 import pytest
@@ -19,6 +20,7 @@ from flashgrab.broker import (
     Producer,
     Received,
     Record,
+    Records,
     TopicLog,
     UnknownTopic,
     ensure_topics,
@@ -26,7 +28,7 @@ from flashgrab.broker import (
 )
 from flashgrab.cli.stack.wheels import program
 from flashgrab.errors import BrokerUnavailable
-from flashgrab.partition import murmur2, partition_for
+from flashgrab.partition import murmur2, partition_for, partitions_for
 from tests.services.apache_kafka import (
     ApacheKafka,
     Child,
@@ -252,6 +254,16 @@ def test_murmur2_is_kafkas() -> None:
             assert murmur2(key) == reference_murmur2(key)
 
 
+def test_many_keys_side_by_side_get_the_same_partitions() -> None:
+    """partitions_for agrees with partition_for, whatever lengths are mixed, in the keys' order."""
+    rng = random.Random(7)
+    for count in (0, 1, 15, 16, 17, 3000):
+        keys = [rng.randbytes(rng.choice((0, 1, 7, 8, 9, 10, 11, 64))) for _ in range(count)]
+        for partitions in (1, 12, 1000):
+            wanted = [partition_for(key, partitions) for key in keys]
+            assert partitions_for(keys, partitions) == wanted
+
+
 def test_partition_is_that_of_the_java_client() -> None:
     """Known values of Kafka's own test (Utils.murmur2) land where a Java producer puts them."""
     known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
@@ -348,6 +360,20 @@ async def test_record_at(server: Server, topic: str) -> None:
     assert await log.records_at({p: -1}) == {p: None}
     assert (await log.end_offsets())[p] == 15
     await log.stop()
+
+
+def test_records_are_rows_and_columns() -> None:
+    """A fetch gives each record by its place or in turn, parts of itself, and keys and values."""
+    raw = [
+        SimpleNamespace(offset=n, timestamp=n, key=None, value=b"%d" % n, headers=[("h", b"")])
+        for n in range(3)
+    ]
+    records = Records(raw)
+    wanted = [Received(n, n, None, b"%d" % n, (("h", b""),)) for n in range(3)]
+    assert list(records) == wanted
+    assert (len(records), records[-1]) == (3, wanted[2])
+    assert list(records[1:]) == wanted[1:]
+    assert (records.keys, records.values) == ([b""] * 3, [b"0", b"1", b"2"])
 
 
 def test_fingerprint_covers_offset_time_key_and_value() -> None:

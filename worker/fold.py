@@ -8,7 +8,8 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 
 from flashgrab.events import Entry, OutboxEntry
 from flashgrab.ledger.books import CouponRow as Row
@@ -95,16 +96,22 @@ class Outbox:
         self.watermark = watermark
         self.last_seq = max(watermark, self.last_seq)
         self.fresh = []
-        over = list(itertools.takewhile(lambda seq: seq <= watermark, self.facts))
+        over = list(itertools.takewhile(watermark.__ge__, self.facts))
         gone = [self.facts.pop(seq) for seq in over]
         self._sum(gone, -1)
-        for fact in gone:
-            if fact.kind == "g":
-                rest = list(self.users[fact.user_id])
-                rest.remove(fact.request_id)
-                _put(self.users, fact.user_id, tuple(rest))
-                if fact.device_id:
-                    _put(self.devices, fact.device_id, self.devices[fact.device_id] - 1)
+        users, devices = self.users, self.devices
+        for _, kind, _, _, user_id, device_id, request_id in gone:
+            if kind == "g":
+                if len(users[user_id]) == 1:
+                    del users[user_id]
+                else:
+                    rest = list(users[user_id])
+                    rest.remove(request_id)
+                    users[user_id] = tuple(rest)
+                if device_id:
+                    devices[device_id] -= 1
+                    if not devices[device_id]:
+                        del devices[device_id]
 
     def take(self, entries: Iterable[Entry], seq: int) -> None:
         """Fold entries in their order, as far as `seq`."""
@@ -118,21 +125,27 @@ class Outbox:
                 subject = f"entry {entry.last_seq}"
                 self.torn.append(Finding.of(Damage.TORN_ENTRY, subject, str(error)[:200]))
                 continue
-            new = [fact for fact in found if fact.seq > self.last_seq]
+            new = found
+            if found[0].seq <= self.last_seq:
+                new = [fact for fact in found if fact.seq > self.last_seq]
             if new[0].seq > self.last_seq + 1:
                 self.gaps.append((self.last_seq + 1, new[0].seq - 1))
             self.last_seq = entry.last_seq
             taken += new
         self._sum(taken, 1)
+        facts, users, devices = self.facts, self.users, self.devices
         for fact in taken:
-            self.facts[fact.seq] = fact
-            if fact.kind == "g":
-                waiting = self.users.get(fact.user_id, ())
-                if fact.request_id in waiting:
-                    self.twice.add(fact.user_id)
-                self.users[fact.user_id] = (*waiting, fact.request_id)
-                if fact.device_id:
-                    self.devices[fact.device_id] = self.devices.get(fact.device_id, 0) + 1
+            seq_, kind, _, _, user_id, device_id, request_id = fact
+            facts[seq_] = fact
+            if kind == "g":
+                if user_id in users:
+                    if request_id in users[user_id]:
+                        self.twice.add(user_id)
+                    users[user_id] += (request_id,)
+                else:
+                    users[user_id] = (request_id,)
+                if device_id:
+                    devices[device_id] = devices.get(device_id, 0) + 1
         self.fresh += taken
 
     def end(self, seq: int) -> None:
@@ -142,17 +155,12 @@ class Outbox:
             self.last_seq = seq
 
     def _sum(self, facts: Sequence[Waiting], times: int) -> None:
-        for (number, kind), count in Counter((f.round, f.kind) for f in facts).items():
+        for (number, kind), count in Counter(map(_round_and_kind, facts)).items():
             one, counted = self.sums.get(number, Sum()), times * count
             self.sums[number] = one.plus(counted, 0) if kind == "g" else one.plus(0, counted)
 
 
-def _put(counts: dict[str, Any], name: str, value: Any) -> None:
-    """Set without keeping what is empty, so that a long sale does not grow the books."""
-    if value:
-        counts[name] = value
-    else:
-        del counts[name]
+_round_and_kind = attrgetter("round", "kind")
 
 
 def _unfold(entry: Entry) -> list[Waiting]:
@@ -169,9 +177,12 @@ def _unfold(entry: Entry) -> list[Waiting]:
         kind, serial, number, user_id, device_id, request_id = line.split(",")
         if kind not in ("g", "r"):
             raise ValueError(f"kind {kind!r}")
-        found.append(Waiting(seq, kind, int(serial), int(number), user_id, device_id, request_id))
-    if not all(0 < fact.serial < NUMBER_MAX and 0 < fact.round < NUMBER_MAX for fact in found):
-        raise ValueError("a serial or a round is absurd")
+        fact = (seq, kind, int(serial), int(number), user_id, device_id, request_id)
+        if not (0 < fact[2] < NUMBER_MAX and 0 < fact[3] < NUMBER_MAX):
+            raise ValueError("a serial or a round is absurd")
+        # Waiting(*fact) takes 0.25 µs longer; while much waits this is the dearest part of the
+        # live audit, and that a fourth of the worker's CPU
+        found.append(tuple.__new__(Waiting, fact))
     return found
 
 

@@ -3,15 +3,19 @@
 Pure. Whatever comes in, exactly one of the two comes out: one poison message stops nothing.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+import re
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from flashgrab import events
 from flashgrab.events import Fact
 from flashgrab.ids import (
+    IDEMPOTENCY_KEY,
     OWN_REQUEST_PREFIX,
+    PERSON_ID,
     grab_id,
     is_campaign_id,
     is_device_id,
@@ -36,6 +40,68 @@ NUMBER_MAX = 10**14
 ROUND_MAX = 2**31
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises on bytes that are no fact: bad JSON, bad UTF-8, absurd numbers or nesting."""
+
+
+Number = Annotated[int, msgspec.Meta(ge=1, lt=NUMBER_MAX)]
+
+
+class _Granted(Fact, frozen=True, kw_only=True):
+    """A fact whose event, version and numbers msgspec checks while it decodes."""
+
+    event: Literal["grab.granted"]
+    version: Literal[1] = 1
+    seq: Number
+    serial: Number
+    round: Annotated[int, msgspec.Meta(ge=1, lt=ROUND_MAX)]
+    epoch: Number
+    at_ms: Annotated[int, msgspec.Meta(ge=0, lt=NUMBER_MAX)]
+
+
+_decode_granted = msgspec.json.Decoder(_Granted).decode
+
+# a column of ids, a newline after each
+_USERS = re.compile(rf"(?:{PERSON_ID}\n)*+", re.ASCII).fullmatch
+_DEVICES = re.compile(rf"(?:(?:{PERSON_ID})?\n)*+", re.ASCII).fullmatch
+_REQUESTS = re.compile(rf"(?:{OWN_REQUEST_PREFIX}?{IDEMPOTENCY_KEY}\n)*+", re.ASCII).fullmatch
+
+Kind = tuple[str, int, int]
+kind_of = attrgetter("campaign_id", "round", "epoch")
+"""All that the ledger's answer to a grant of good form depends on."""
+
+
+def judge_all(keys: Sequence[bytes], values: Sequence[bytes]) -> tuple[list[Grant], list[Letter]]:
+    """`judge` of many messages, the same for each.
+
+    Columns are checked instead of messages (1.6 instead of 3.6 µs each); where any of them has
+    something odd, every message is judged by itself.
+    """
+    try:
+        facts = list(map(_decode_granted, values))
+    except UNREADABLE:
+        facts = []
+    if len(facts) == len(values) and _have_form(facts):
+        return list(map(Grant, facts, keys, values)), []
+    judged = list(map(judge, keys, values))
+    return (
+        [grant for grant in judged if isinstance(grant, Grant)],
+        [letter for letter in judged if isinstance(letter, Letter)],
+    )
+
+
+def _have_form(facts: Sequence[Fact]) -> bool:
+    """Whether every fact has the form, by columns; its numbers are checked already."""
+    columns = (
+        (_USERS, [fact.user_id for fact in facts]),
+        (_DEVICES, [fact.device_id for fact in facts]),
+        (_REQUESTS, [fact.request_id for fact in facts]),
+    )
+    for has_form, column in columns:
+        text = "\n".join(column)
+        if text.count("\n") != len(column) - 1 or not has_form(text + "\n"):
+            return False
+    return all(map(is_campaign_id, {fact.campaign_id for fact in facts})) and [
+        f"{fact.campaign_id}-{fact.serial}" for fact in facts
+    ] == [fact.grab_id for fact in facts]
 
 
 def judge(key: bytes, value: bytes) -> Grant | Letter:
@@ -69,17 +135,23 @@ def _has_form(fact: Fact) -> bool:
     )
 
 
+def why_refused(kind: Kind, known: Mapping[str, CampaignKnown]) -> tuple[Reason, str] | None:
+    """Why the ledger can't take grants of this kind, with the word in question; None if it can."""
+    campaign_id, number, epoch = kind
+    campaign = known.get(campaign_id)
+    if campaign is None:
+        return "UNKNOWN_CAMPAIGN", campaign_id
+    if number not in campaign.rounds:
+        return "UNKNOWN_ROUND", str(number)
+    if epoch > campaign.epoch:
+        return "UNKNOWN_EPOCH", str(epoch)
+    return None
+
+
 def against_ledger(grant: Grant, known: Mapping[str, CampaignKnown]) -> Letter | None:
     """Why the ledger can't take a grant of good form; None where it can."""
-    fact = grant.fact
-    campaign = known.get(fact.campaign_id)
-    if campaign is None:
-        return _letter("UNKNOWN_CAMPAIGN", fact.campaign_id, grant.key, grant.value, fact)
-    if fact.round not in campaign.rounds:
-        return _letter("UNKNOWN_ROUND", str(fact.round), grant.key, grant.value, fact)
-    if fact.epoch > campaign.epoch:
-        return _letter("UNKNOWN_EPOCH", str(fact.epoch), grant.key, grant.value, fact)
-    return None
+    refused = why_refused(kind_of(grant.fact), known)
+    return refused and _letter(*refused, grant.key, grant.value, grant.fact)
 
 
 def _wrong_field(fact: Fact) -> str:

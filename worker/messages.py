@@ -1,11 +1,11 @@
 """Outbox entries as the messages of flashgrab.grabs. Pure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from flashgrab.broker import Record
+from flashgrab.broker import Headers, Record
 from flashgrab.clock import to_rfc3339
-from flashgrab.events import Fact, OutboxEntry, encode
+from flashgrab.events import Kind, OutboxEntry, encode
 
 SOURCE = b"flashgrab/relay"
 
@@ -19,30 +19,29 @@ def messages(campaign_id: str, entry: OutboxEntry, ranges: Ranges | None = None)
 
     Raises ValueError where the entry is torn.
     """
-    facts = entry.facts(campaign_id)
-    if ranges is not None:
-        facts = (f for f in facts if any(first <= f.seq <= last for first, last in ranges))
-    return list(_records(facts, entry.at_ms))
+    time = to_rfc3339(entry.at_ms).encode()
+    return [
+        Record(
+            fact.user_id.encode(),
+            encode(fact),
+            headers(fact.event, f"{campaign_id}-{fact.epoch}-{fact.seq}".encode(), time),
+            entry.at_ms,
+        )
+        for fact in entry.facts(campaign_id)
+        if ranges is None or any(first <= fact.seq <= last for first, last in ranges)
+    ]
 
 
-def _records(facts: Iterator[Fact], at_ms: int) -> Iterator[Record]:
-    # events.cloud_headers per fact would format the entry's time for each of its facts: 3 of the
-    # 5 µs that a fact costs here. A test holds both to the same headers.
-    time = to_rfc3339(at_ms).encode()
-    types = {
-        "grab.granted": b"io.flashgrab.grab.granted.v1",
-        "grab.returned": b"io.flashgrab.grab.returned.v1",
-    }
-    for fact in facts:
-        headers = [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", f"{fact.campaign_id}-{fact.epoch}-{fact.seq}".encode()),
-            ("ce_source", SOURCE),
-            ("ce_type", types[fact.event]),
-            ("ce_time", time),
-            ("content-type", b"application/json"),
-        ]
-        yield Record(fact.user_id.encode(), encode(fact), headers, at_ms)
+def headers(event: Kind, event_id: bytes, time: bytes) -> Headers:
+    """What events.cloud_headers gives, with the time of the entry formatted once."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id),
+        ("ce_source", SOURCE),
+        ("ce_type", f"io.flashgrab.{event}.v1".encode()),
+        ("ce_time", time),
+        ("content-type", b"application/json"),
+    ]
 
 
 def read_ranges(text: str) -> list[tuple[int, int]]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from flashgrab.broker import Record
+from flashgrab.broker import Packed, pack
 from flashgrab.events import Entry, OutboxEntry
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from worker.cursors import Cursors, Marks, move
 from worker.messages import messages, read_ranges
+from worker.packing import packed
 
 ENTRIES_MAX = 512
 HOLE_FACTS_MAX = 50_000
@@ -24,12 +25,12 @@ log = structlog.get_logger()
 class Batch:
     """What one round publishes, and what its acknowledgement means."""
 
-    records: list[Record] = field(default_factory=list)
+    records: list[Packed] = field(default_factory=list)
     marks: Marks = field(default_factory=list)
     holes: dict[str, str] = field(default_factory=dict)
     oldest_ms: int = 0
 
-    def add(self, records: list[Record], at_ms: int) -> None:
+    def add(self, records: list[Packed], at_ms: int) -> None:
         """One entry's messages; `at_ms` is when Redis wrote it."""
         self.records += records
         self.oldest_ms = min(self.oldest_ms or at_ms, at_ms)
@@ -118,7 +119,11 @@ class OutboxReader:
         why = ""
         if isinstance(entry, OutboxEntry):
             try:
-                batch.add(messages(campaign_id, entry, ranges), entry.at_ms)
+                if ranges is None:
+                    records = packed(campaign_id, entry)
+                else:
+                    records = [pack(record) for record in messages(campaign_id, entry, ranges)]
+                batch.add(records, entry.at_ms)
             except ValueError as error:
                 why = str(error)
         else:

@@ -6,7 +6,7 @@ against the log by the fingerprint of the last record.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +15,7 @@ from flashgrab import keys
 from flashgrab.broker import (
     Consumer,
     OffsetLost,
-    Received,
+    Records,
     UnknownTopic,
     ensure_topics,
     fingerprint,
@@ -26,12 +26,12 @@ from flashgrab.ledger import facts
 from flashgrab.ledger.facts import BEGINNING, CampaignKnown, Grant, Letter, Move, Position
 from flashgrab.ledger.pool import Pool
 from flashgrab.telemetry import Metrics
-from worker.forms import against_ledger, judge
+from worker.forms import Kind, against_ledger, judge_all, kind_of, why_refused
 from worker.pause import Pause
 from worker.steps import Hook, go_on
 from worker.topics import TOPICS
 
-RECORDS_MAX = 5000
+RECORDS_MAX = 10_000
 """Records of one transaction."""
 FETCH_MS = 200
 
@@ -70,6 +70,7 @@ class Persist:
         self._session_timeout_ms = session_timeout_ms
         self._held: dict[int, Position] = {}  # what the ledger has, or will have after _writing
         self._known: dict[str, CampaignKnown] = {}
+        self._fresh = True  # the last transaction found nothing that the ledger had already
         self._writing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -132,34 +133,32 @@ class Persist:
             self._writing.add_done_callback(lambda _: sent.set())
             await sent.wait()  # decoding keeps the loop busy: PostgreSQL would stand idle meanwhile
 
-    async def _read(self, fetched: Mapping[int, list[Received]]) -> Round:
+    async def _read(self, fetched: Mapping[int, Records]) -> Round:
         """Records as what the ledger takes."""
-        grants: list[Grant] = []
-        letters: list[Letter] = []
+        grants, letters = judge_all(
+            [key for records in fetched.values() for key in records.keys],
+            [value for records in fetched.values() for value in records.values],
+        )
         moves: list[Move] = []
         for partition, records in fetched.items():
-            for record in records:
-                judged = judge(record.key or b"", record.value or b"")
-                if isinstance(judged, Grant):
-                    grants.append(judged)
-                else:
-                    letters.append(judged)
             last = records[-1]
             after = Position(last.offset + 1, fingerprint(last))
             moves.append(Move(partition, self._held[partition], after))
-        await self._learn(grants)
-        refused = [against_ledger(grant, self._known) for grant in grants]
-        letters += [letter for letter in refused if letter is not None]
-        good = [g for g, letter in zip(grants, refused, strict=True) if letter is None]
+        kinds = {kind_of(grant.fact) for grant in grants}
+        await self._learn(kinds)
+        if any(why_refused(kind, self._known) for kind in kinds):
+            refused = [against_ledger(grant, self._known) for grant in grants]
+            letters += [letter for letter in refused if letter is not None]
+            grants = [g for g, letter in zip(grants, refused, strict=True) if letter is None]
         self._held |= {move.partition: move.after for move in moves}
-        return Round(moves, good, letters)
+        return Round(moves, grants, letters)
 
-    async def _learn(self, grants: list[Grant]) -> None:
+    async def _learn(self, kinds: Collection[Kind]) -> None:
         """Ask the ledger about campaigns, and epochs of campaigns, that are not known yet."""
         unknown = {
-            g.fact.campaign_id
-            for g in grants
-            if (known := self._known.get(g.fact.campaign_id)) is None or g.fact.epoch > known.epoch
+            campaign_id
+            for campaign_id, _, epoch in kinds
+            if (known := self._known.get(campaign_id)) is None or epoch > known.epoch
         }
         if unknown:
             self._known |= await facts.known_campaigns(self._pool, sorted(unknown))
@@ -177,9 +176,11 @@ class Persist:
             round_.grants,
             round_.letters,
             self._clock.now_ms(),
+            fresh=self._fresh,
             on_sending=on_sending,
             before_commit=before_commit,
         )
+        self._fresh = not written.repeats
         self._metrics.add("flashgrab_persisted_facts", (), written.rows)
         for reason, count in written.dead.items():
             self._metrics.add("flashgrab_dead_letters", (reason,), count)

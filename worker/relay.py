@@ -137,7 +137,7 @@ class Relay:
 
     async def _publish(self, producer: Producer, batch: Batch) -> Batch:
         if batch.records:
-            await producer.publish(batch.records)
+            await producer.publish_packed(batch.records)
         return batch
 
     async def _after_failure(self, error: Exception) -> None:

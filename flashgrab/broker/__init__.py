@@ -5,10 +5,11 @@ it; aiokafka's retries run inside that deadline. Nothing here decides what a rec
 offsets are the caller's: the consumer starts where it is told to.
 """
 
+from flashgrab.broker.batch import Packed, pack, packed_headers, varint
 from flashgrab.broker.calls import BrokerRefused, UnknownTopic
 from flashgrab.broker.consumer import Consumer, OffsetLost
 from flashgrab.broker.producer import Producer
-from flashgrab.broker.records import Headers, Received, Record, fingerprint
+from flashgrab.broker.records import Headers, Received, Record, Records, fingerprint
 from flashgrab.broker.topic_log import TopicLog
 from flashgrab.broker.topics import ensure_topics
 
@@ -17,11 +18,16 @@ __all__ = [
     "Consumer",
     "Headers",
     "OffsetLost",
+    "Packed",
     "Producer",
     "Received",
     "Record",
+    "Records",
     "TopicLog",
     "UnknownTopic",
     "ensure_topics",
     "fingerprint",
+    "pack",
+    "packed_headers",
+    "varint",
 ]

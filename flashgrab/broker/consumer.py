@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
+from aiokafka.consumer import fetcher
 
 from flashgrab.broker.calls import (
     METADATA_AGE_MS,
@@ -18,7 +20,7 @@ from flashgrab.broker.calls import (
     on_lost_connection,
     translated,
 )
-from flashgrab.broker.records import Received
+from flashgrab.broker.records import Received, Records
 from flashgrab.broker.topic_log import TopicLog
 from flashgrab.errors import FlashgrabError
 
@@ -33,6 +35,36 @@ REQUEST_MS = 10_000  # a broker that stands still this long has its connections 
 OnAssigned = Callable[[list[int]], Awaitable[Mapping[int, int | None]]]
 OnRevoked = Callable[[list[int]], Awaitable[None]]
 _Told = Callable[[Iterable[Any]], None]  # aiokafka's TopicPartitions
+
+
+class _Batches(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka has no types
+    """Gives out the records of aiokafka's C part as they are, and many at once (see Records)."""
+
+    def _consumer_record(self, _partition: object, record: Any) -> Any:
+        return record
+
+    def take(self, most: int | None) -> tuple[list[Any], bool]:
+        """At most so many, in order; whether there are more."""
+        taken = list(itertools.islice(self._records_iterator, most))
+        return taken, most is not None and len(taken) == most
+
+
+class _Fetched(fetcher.FetchResult):  # type: ignore[misc] # aiokafka has no types
+    """A fetch of one partition whose records are taken without a call each."""
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        taken: list[Any]
+        taken, more = self._partition_records.take(max_records)
+        self._update_position()
+        if not more:
+            self._partition_records: Any = None
+        return taken
+
+
+fetcher.PartitionRecords = _Batches
+fetcher.FetchResult = _Fetched
 
 
 class OffsetLost(FlashgrabError):
@@ -122,7 +154,7 @@ class Consumer:
         """The offset of the next record that fetch will give. KeyError if not assigned."""
         return self._positions[partition]
 
-    async def fetch(self, max_records: int, timeout_ms: int) -> dict[int, list[Received]]:
+    async def fetch(self, max_records: int, timeout_ms: int) -> dict[int, Records]:
         """At most `max_records` records by partition; {} when none came within the timeout.
 
         Raises what the callbacks raise, OffsetLost, BrokerUnavailable (UnknownTopic). After any
@@ -262,9 +294,9 @@ class Consumer:
         highwater = self._consumer.highwater(TopicPartition(self._topic, partition))
         return highwater is not None and highwater < self._positions[partition]
 
-    def _delivered(self, tp: Any, got: list[Any]) -> list[Received]:
+    def _delivered(self, tp: Any, got: list[Any]) -> Records:
         self._positions[tp.partition] = got[-1].offset + 1
-        return [Received(r.offset, r.timestamp, r.key, r.value, r.headers) for r in got]
+        return Records(got)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

@@ -1,12 +1,13 @@
 """A disposable producer: after any failure stop it, make a new one, go on from the cursor."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
+from flashgrab.broker.batch import Packed, batches, pack
 from flashgrab.broker.calls import (
     METADATA_AGE_MS,
     RETRY_MS,
@@ -18,7 +19,7 @@ from flashgrab.broker.calls import (
 )
 from flashgrab.broker.records import Record
 from flashgrab.errors import BrokerUnavailable
-from flashgrab.partition import partition_for
+from flashgrab.partition import partitions_for
 
 BATCH_BYTES_MAX = 900_000  # of one partition; below Kafka's message.max.bytes (1,048,588)
 LOOK_MS = 200  # how often a waiting publish looks whether the topic is still there
@@ -57,6 +58,10 @@ class Producer:
             raise UnknownTopic(f"there is no topic {self._topic}")
 
     async def publish(self, records: Sequence[Record]) -> None:
+        """publish_packed for records of any kind."""
+        await self.publish_packed([pack(record) for record in records])
+
+    async def publish_packed(self, records: Sequence[Packed]) -> None:
         """Publish all, in order within a partition; return when all are acknowledged.
 
         One call at a time. Raises BrokerUnavailable past the deadline or at the first failure
@@ -105,13 +110,14 @@ class Producer:
         """How many partitions the topic has; 0 when the broker does not know it."""
         return len(self._producer.client.cluster.partitions_for_topic(self._topic) or ())
 
-    async def _publish(self, records: Sequence[Record]) -> None:
+    async def _publish(self, records: Sequence[Packed]) -> None:
         partitions = self._partitions()
         if partitions == 0:
             raise UnknownTopic(f"there is no topic {self._topic}")
-        parts: list[list[Record]] = [[] for _ in range(partitions)]
-        for record in records:
-            parts[partition_for(record.key, partitions)].append(record)
+        parts: list[list[Packed]] = [[] for _ in range(partitions)]
+        numbers = partitions_for([key for key, _, _ in records], partitions)
+        for number, record in zip(numbers, records, strict=True):
+            parts[number].append(record)
         sending = {
             asyncio.create_task(self._send(number, part))
             for number, part in enumerate(parts)
@@ -133,20 +139,11 @@ class Producer:
             for task in sending:
                 task.cancel()
 
-    async def _send(self, partition: int, records: list[Record]) -> None:
+    async def _send(self, partition: int, records: list[Packed]) -> None:
         """One after the other, the batches of one partition; aiokafka repeats them by itself."""
-        for batch in self._batches(records):
+        for batch in batches(records, BATCH_BYTES_MAX):
             acked = await self._producer.send_batch(batch, self._topic, partition=partition)
             await acked
-
-    def _batches(self, records: list[Record]) -> Iterator[Any]:
-        batch = self._producer.create_batch()
-        for key, value, headers, timestamp_ms in records:
-            if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-                yield batch
-                batch = self._producer.create_batch()
-                batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
-        yield batch
 
 
 async def _stop(producer: Any, *, in_flight: bool) -> None:

@@ -4,10 +4,12 @@ Offsets move by compare-and-set on what they were, so of two workers that hold t
 one transaction fails (StaleWriter) and leaves nothing behind.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -72,11 +74,20 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one transaction added: rows, and dead letters by reason (repeats are not counted)."""
+    """What one transaction added: rows, and dead letters by reason (repeats are not counted).
+
+    `repeats`: grants that the ledger had already.
+    """
 
     rows: int
+    repeats: int
     dead: Mapping[str, int]
 
+
+_COLUMNS = (
+    *("campaign_id", "serial", "seq", "user_id", "device_id"),
+    *("round", "request_id", "epoch", "granted_at"),
+)
 
 # Columns come as joined text: asyncpg takes 0.6 to 1.2 µs of our CPU an element of an array, this
 # 0.1 to 0.2. No form of an id has a comma; a leading one, cut off again, keeps "" an element.
@@ -95,6 +106,9 @@ WITH added AS (
 )
 SELECT campaign_id, round, count(*) AS rows FROM added GROUP BY 1, 2 ORDER BY 1, 2
 """
+
+_serial = attrgetter("serial")
+_round = attrgetter("campaign_id", "round")
 
 _COUNT_ROWS = """
 UPDATE rounds SET granted = granted + $3 WHERE campaign_id = $1 AND number = $2
@@ -137,28 +151,34 @@ async def write(
     letters: Sequence[Letter],
     at_ms: int,
     *,
+    fresh: bool = True,
     on_sending: Callable[[], object],
     before_commit: Callable[[], Awaitable[None]],
 ) -> Written:
     """Everything of one round, or nothing. From `on_sending` on PostgreSQL does the work.
 
+    `fresh` grants are expected to be new: they are copied, at less than half the cost; where the
+    ledger has one of them all the same, everything is rolled back and written in the other way.
+
     Raises StaleWriter where an offset is no longer what `moves` says, LedgerUnavailable where
     PostgreSQL is away (then it may have committed: writing again adds nothing twice).
     """
-    try:
-        async with pool.transaction() as connection:
-            await _move(connection, topic, moves)
-            rows = 0
-            dead = list(letters)
-            on_sending()
-            if grants:
-                rows, conflicts = await _add_rows(connection, grants)
-                dead += conflicts
-            reasons = await _add_dead(connection, dead, at_ms) if dead else {}
-            await before_commit()
-    except asyncpg.DeadlockDetectedError as error:
-        raise LedgerUnavailable(f"PostgreSQL: {error}") from error
-    return Written(rows, reasons)
+    for add in (_copy_rows, _add_rows) if fresh else (_add_rows,):
+        try:
+            async with pool.transaction() as connection:
+                await _move(connection, topic, moves)
+                on_sending()
+                rows, conflicts = await add(connection, grants) if grants else (0, [])
+                dead = [*letters, *conflicts]
+                reasons = await _add_dead(connection, dead, at_ms) if dead else {}
+                await before_commit()
+            return Written(rows, len(grants) - rows, reasons)
+        except asyncpg.DeadlockDetectedError as error:
+            raise LedgerUnavailable(f"PostgreSQL: {error}") from error
+        except asyncpg.UniqueViolationError:
+            if add is not _copy_rows:
+                raise
+    raise AssertionError("_add_rows raises no UniqueViolationError")
 
 
 async def _move(connection: "Connection", topic: str, moves: Sequence[Move]) -> None:
@@ -174,6 +194,32 @@ async def _move(connection: "Connection", topic: str, moves: Sequence[Move]) -> 
     )
     if int(done.rpartition(" ")[2]) != len(ordered):
         raise StaleWriter("another worker has moved the offsets of " + topic)
+
+
+async def _copy_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
+    """Rows that are all new. Raises UniqueViolationError where one is not.
+
+    COPY needs no look-up of conflicts, no confirmation of each row and one WAL record a page: 13.8
+    instead of 34 µs of PostgreSQL a row. In order of serials, because then neighbours meet the
+    same leaves of the indexes: 13.8 instead of 19.1. No form of an id has a tab or a backslash.
+    """
+    facts = sorted([g.fact for g in grants], key=_serial)
+    lines = [
+        f"{f.campaign_id}\t{f.serial}\t{f.seq}\t{f.user_id}\t{f.device_id}\t{f.round}"
+        f"\t{f.request_id}\t{f.epoch}\t{f.at_ms}\n"
+        for f in facts
+    ]
+    # asyncpg takes a buffer, which its stubs do not say; bytes it would take for a path
+    data: Any = memoryview("".join(lines).encode())
+    await connection.copy_to_table("coupons", source=data, columns=_COLUMNS, format="text")
+    counts = Counter(map(_round, facts))
+    await _count_rows(connection, [(*of, rows) for of, rows in sorted(counts.items())])
+    return len(facts), []
+
+
+async def _count_rows(connection: "Connection", counts: Sequence[tuple[Any, ...]]) -> None:
+    """(campaign, round, rows), in the one order of row locks that every worker has."""
+    await connection.executemany(_COUNT_ROWS, counts)
 
 
 async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
@@ -192,8 +238,7 @@ async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[
     )
     added = sum(row["rows"] for row in counts)
     if counts:
-        # one order of row locks for every worker
-        await connection.executemany(_COUNT_ROWS, [tuple(row) for row in counts])
+        await _count_rows(connection, [tuple(row) for row in counts])
     if added == len(facts):
         return added, []
     # repeats are the rule after a restart of the relay; a second statement, so that it also sees

@@ -481,7 +481,7 @@ async def test_a_newer_ledger_ends_the_centre(migrated: Servers) -> None:
                 assert missing["missing"] == ["postgresql"]
         finally:
             async with first.centre.pool.connection() as connection:
-                await connection.execute("UPDATE alembic_version SET version_num = '0001'")
+                await connection.execute("UPDATE alembic_version SET version_num = '0002'")
 
 
 async def test_health_and_description_need_no_token(served: Served) -> None:

@@ -66,9 +66,9 @@ async def test_a_newer_ledger_is_said_in_one_line(migrated: Servers) -> None:
         try:
             done = ended(environment(migrated, 0))
         finally:
-            await sides.rows("UPDATE alembic_version SET version_num = '0001'")
+            await sides.rows("UPDATE alembic_version SET version_num = '0002'")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "the ledger has schema 9999, this release knows 0001:"
+        "the ledger has schema 9999, this release knows 0002:"
         " start the release that migrated it, or a newer one"
     )

@@ -4,10 +4,11 @@ import json
 from typing import Any, get_args
 
 import pytest
+from msgspec import structs
 
 from flashgrab.events import decode
 from flashgrab.ledger.facts import CampaignKnown, Grant, Letter
-from worker.forms import Reason, against_ledger, judge
+from worker.forms import Reason, against_ledger, judge, judge_all
 
 GOOD: dict[str, Any] = {
     "event": "grab.granted",
@@ -144,3 +145,40 @@ def test_the_digest_tells_key_from_value() -> None:
     other = Letter("UNDECODABLE", "", b"a", b"bc")
     assert one.digest != other.digest
     assert one.digest == Letter("WRONG_FORM", "later", b"ab", b"c").digest
+
+
+def test_all_good_messages_are_judged_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many at once: the same grants as one by one, without judging one by one."""
+    values = [
+        message(seq=n, serial=n, grab_id=f"c1-{n}", device_id="d" * (n % 3)) for n in (1, 2, 9)
+    ]
+    keys = [b"1", b"", b"3"]
+    wanted = [judge(key, value) for key, value in zip(keys, values, strict=True)]
+    monkeypatch.setattr("worker.forms.judge", None)
+    grants, letters = judge_all(keys, values)
+    assert [(g.key, g.value) for g in grants] == list(zip(keys, values, strict=True))
+    assert [structs.asdict(g.fact) for g in grants] == [
+        structs.asdict(g.fact) for g in wanted if isinstance(g, Grant)
+    ]
+    assert letters == []
+    assert judge_all([], []) == ([], [])
+
+
+@pytest.mark.parametrize("reason,changes", WRONG)
+def test_one_odd_message_among_many_is_found(reason: str, changes: dict[str, Any]) -> None:
+    """Whatever is wrong with one of them, it gets its own letter, and the others stay grants."""
+    values = [message(), message(**changes), message(seq=8)]
+    grants, letters = judge_all([b"a", b"b", b"c"], values)
+    assert [g.key for g in grants] == [b"a", b"c"]
+    assert letters == [judge(b"b", values[1])]
+    assert letters[0].reason == reason
+
+
+@pytest.mark.parametrize("name", ["user_id", "device_id", "request_id"])
+def test_an_id_cannot_pose_as_two(name: str) -> None:
+    """A newline inside an id, which would look like two good ids in a column, is wrong."""
+    good = judge(b"", message())
+    assert isinstance(good, Grant)
+    grants, letters = judge_all([b"a", b"b"], [message(**{name: "x\ny"}), message()])
+    assert [g.key for g in grants] == [b"b"]
+    assert [letter.reason for letter in letters] == ["WRONG_FORM"]

@@ -110,6 +110,26 @@ async def test_a_stale_workers_transaction_is_refused(line: Line) -> None:
         await facts.reset(line.pool, topic, 0, BEGINNING)
 
 
+async def test_rows_that_are_there_already_are_written_in_the_other_way(line: Line) -> None:
+    """Copying meets a row of before: nothing of the copy stays, and what lacks is added once."""
+    await line.publish("c1", 100)
+    topic = keys.GRABS_TOPIC
+    await facts.positions(line.pool, topic, [0])
+    write = partial(facts.write, line.pool, topic, on_sending=bool, before_commit=nothing)
+    grants = [Grant(fact(n), b"", b"") for n in range(1, 9)]
+    at = [BEGINNING, *(Position(n, b"x") for n in range(1, 5))]
+    first = await write([Move(0, at[0], at[1])], grants[:3], [], 1)
+    assert (first.rows, first.repeats) == (3, 0)
+    second = await write([Move(0, at[1], at[2])], grants[:6], [], 1)
+    assert (second.rows, second.repeats) == (3, 3)
+    twice = await write([Move(0, at[2], at[3])], [grants[6], grants[6]], [], 1)
+    assert (twice.rows, twice.repeats) == (1, 1)
+    third = await write([Move(0, at[3], at[4])], grants, [], 1, fresh=False)
+    assert (third.rows, third.repeats, third.dead) == (1, 7, {})
+    assert [row[1] for row in await line.rows("c1")] == list(range(1, 9))
+    await _counts_match(line)
+
+
 async def test_a_worker_that_was_overtaken_reads_the_ledger_and_goes_on(line: Line) -> None:
     """StaleWriter inside the loop: the offsets are read again, and nothing is doubled."""
     await line.publish("c1", 500)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from flashgrab import keys
-from flashgrab.broker import Consumer
+from flashgrab.broker import Consumer, Received
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger.role import Role
@@ -87,7 +87,7 @@ async def test_dead_letters_reach_their_topic_once(line: Line) -> None:
 
     await consumer.start(beginning, revoked)
     try:
-        found = []
+        found: list[Received] = []
 
         async def both() -> bool:
             for records in (await consumer.fetch(10, 100)).values():
