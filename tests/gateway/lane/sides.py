@@ -62,7 +62,7 @@ class Side:
 
     @property
     def inflight(self) -> float:
-        return self.served.metrics.values.get(("flashgrab_inflight", ()), 0)
+        return self.served.metrics.live["flashgrab_inflight"]()
 
     @property
     def waiting(self) -> int:
