@@ -52,9 +52,12 @@ def cut(data: bytes) -> Cut | None:
         return None
     pass_from = at + _PASS_LENGTH
     pass_to = data.find(b"\r\n", pass_from)
-    at = data.find(_KEY, end)
-    if at < 0:
-        at = data.find(_KEY_LOWER, end)
+    if data.startswith(_KEY, pass_to):  # mostly, so there is nothing to search for
+        at = pass_to
+    else:
+        at = data.find(_KEY, end)
+        if at < 0:
+            at = data.find(_KEY_LOWER, end)
     head = end + _TAIL_LENGTH
     name, token = data[_NAME_AT:end], data[pass_from:pass_to]
     if at < 0:
