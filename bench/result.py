@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sysconfig
 import subprocess
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -31,8 +32,11 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that make the difference."""
-    return {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Python, how it was built, and the packages that make the difference."""
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    build = "optimised by profile" if optimised else "not optimised by profile"
+    python = f"{platform.python_version()} ({build})"
+    return {"Python": python, **{name: version(name) for name in PACKAGES}}
 
 
 @dataclass(frozen=True, slots=True)
