@@ -2,8 +2,8 @@
 
 import json
 import platform
-import sysconfig
 import subprocess
+import sysconfig
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path

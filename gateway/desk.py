@@ -1,6 +1,5 @@
 """What all connections of a process share on the express lane: the time, and known shapes."""
 
-import asyncio
 from typing import Literal
 
 from flashgrab.clock import Clock
@@ -19,7 +18,7 @@ class Desk:
         self._cors = cors
         self._wall = wall
         self._clock = clock
-        self.is_fresh = False
+        self.turn = -1.0
         self.wall_ms = 0
         self.now_ms = 0
         self.trusted = False
@@ -27,15 +26,14 @@ class Desk:
 
     # -- the time ------------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Read the clocks, once a turn of the loop; `now_ms` is Redis' time."""
+    def look(self, turn: float) -> None:
+        """Read the clocks, where the loop's own time is another than at the last look.
+
+        uvloop's stands still within a turn and counts milliseconds; `now_ms` is Redis' time.
+        """
+        self.turn = turn
         self.wall_ms, self.now_ms = self._wall.now_ms(), self._clock.now_ms()
         self.trusted = self._clock.trusts(self.wall_ms, self.now_ms)
-        self.is_fresh = True
-        asyncio.get_running_loop().call_soon(self._turn_over)
-
-    def _turn_over(self) -> None:
-        self.is_fresh = False
 
     # -- shapes ----------------------------------------------------------------------------------
 

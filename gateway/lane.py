@@ -27,6 +27,7 @@ class Lane(Hardened):
         self._gateway = self.app_state["gateway"]
         self._desk = self._gateway.desk
         self._ready = self._gateway.ready
+        self._loop_time = self.loop.time
         self._campaign: Campaign | None = None  # of the grab in flight
         self._more = b""  # header lines that its answer gets besides
         self._active = False  # since the keep-alive timer was looked at
@@ -59,8 +60,9 @@ class Lane(Hardened):
             return False
         name, token, key, shape = found
         gateway, desk = self._gateway, self._desk
-        if not desk.is_fresh:
-            desk.look()
+        turn = self._loop_time()
+        if turn != desk.turn:
+            desk.look(turn)
         if not desk.trusted or (key is not None and is_key(key) is None):
             return False
         who = gateway.pass_keys.verify(token, desk.wall_ms)
