@@ -60,6 +60,13 @@ class Side:
     def port(self) -> int:
         return self.served.port
 
+    def forget(self) -> None:
+        """What its gateway has seen: after `level` Redis may know less, and would be refused."""
+        for campaign in self.served.gateway.catalogue:
+            campaign.floor = 0
+            campaign._seen = (0, 0, 0)
+        self.served.gateway.memory._known.clear()
+
     @property
     def inflight(self) -> float:
         return self.served.metrics.live["flashgrab_inflight"]()
