@@ -106,10 +106,12 @@ async def one_side(
     """A gateway of this class on an emptied server with the world in it."""
     made: dict[int, Seen] = {}
     world = World(redis, start_ms)
-    world.create()
-    async with serving(redis.url, clock, watched(kind, made), **changes) as served:
-        yield Side(served, world, made)
-    world.close()
+    try:
+        world.create()
+        async with serving(redis.url, clock, watched(kind, made), **changes) as served:
+            yield Side(served, world, made)
+    finally:
+        world.close()
 
 
 @asynccontextmanager
