@@ -19,21 +19,21 @@ from gateway.holders import LOADS_MAX, Holders
 KNOWN_MAX = 100_000
 """People whom the script was asked about, in one process; the oldest are forgotten first."""
 FORGET_EACH = 1000
-LIMITS = (Outcome.USER_LIMIT, Outcome.DEVICE_LIMIT)
 
 
 class Known(NamedTuple):
     """What the script said of one person, in one epoch and generation.
 
-    `limit`: USER_LIMIT or DEVICE_LIMIT, which holds for every key of his. `refused`: the request id
-    that was refused otherwise, good as long as nobody was granted anything since `seq`.
+    `limited`: USER_LIMIT, which names all his grants and holds for every other key. `refused`: the
+    request id that was refused otherwise, and how; good as long as nobody was granted anything
+    since `seq`, for that may have been he, and under this very key.
     """
 
     epoch: int
     generation: int
     grants: tuple[Grant, ...]
-    limit: Outcome | None
-    refused: bytes
+    limited: bool
+    refused: tuple[bytes, Outcome] | None
     seq: int
 
 
@@ -66,15 +66,7 @@ class Memory:
             return None
         known = self._known.get(_name(campaign, user, device))
         if known is not None and self._stands(campaign, known):
-            for grant in known.grants:
-                if grant.request_id.encode() == request_id:
-                    return Decision(Outcome.REPLAYED, (grant,), now_ms)
-            if known.limit is not None and gate.outcome in (None, Outcome.SOLD_OUT):
-                return Decision(known.limit, known.grants, now_ms)
-            refused = known.refused == request_id and known.seq == campaign.floor
-            if gate.outcome and (refused or known.limit is Outcome.USER_LIMIT):
-                return Decision(gate.outcome, (), now_ms)
-            return None
+            return _again(campaign, known, gate.outcome, request_id, now_ms)
         if gate.outcome is None:
             return None
         if self._holders_of(campaign).are_strangers(user, device):
@@ -95,17 +87,21 @@ class Memory:
         if state is None or (reply.epoch, reply.generation) != (state.epoch, state.generation):
             return
         grants, outcome = decision.grants, decision.outcome
-        limit: Outcome | None = outcome if outcome in LIMITS else None
-        refused = b"" if limit or grants else request_id
+        limited = outcome is Outcome.USER_LIMIT
+        refused = None if limited or grants else (request_id, outcome)
         name = _name(campaign, user, device)
         before = self._known.get(name)
         if before is not None and self._stands(campaign, before):
-            grants = grants if limit is Outcome.USER_LIMIT else before.grants + grants
-            limit, refused = limit or before.limit, refused or before.refused
+            grants = grants if limited else before.grants + grants
+            limited = limited or before.limited
+            if refused is None and before.seq == reply.seq:
+                refused = before.refused
         elif len(self._known) >= KNOWN_MAX:
             for oldest in list(islice(self._known, FORGET_EACH)):
                 del self._known[oldest]
-        self._known[name] = Known(reply.epoch, reply.generation, grants, limit, refused, reply.seq)
+        self._known[name] = Known(
+            reply.epoch, reply.generation, grants, limited, refused, reply.seq
+        )
 
     def _stands(self, campaign: Campaign, known: Known) -> bool:
         state = campaign.state
@@ -121,6 +117,24 @@ class Memory:
             found = Holders(campaign, self._store, self._slots)
             self._holders[campaign.campaign_id] = found
         return found
+
+
+def _again(
+    campaign: Campaign, known: Known, closed: Outcome | None, request_id: bytes, now_ms: int
+) -> Decision | None:
+    """The decision on a grab of somebody whom the script was asked about; `closed`: the gate's."""
+    for grant in known.grants:
+        if grant.request_id.encode() == request_id:
+            return Decision(Outcome.REPLAYED, (grant,), now_ms)
+    if known.limited:
+        if closed is None or closed is Outcome.SOLD_OUT:
+            return Decision(Outcome.USER_LIMIT, known.grants, now_ms)
+        return Decision(closed, (), now_ms)
+    if known.refused is None or known.refused[0] != request_id or known.seq != campaign.floor:
+        return None
+    if known.refused[1] is Outcome.DEVICE_LIMIT and closed in (None, Outcome.SOLD_OUT):
+        return Decision(Outcome.DEVICE_LIMIT, (), now_ms)
+    return Decision(closed, (), now_ms) if closed else None
 
 
 def _name(campaign: Campaign, user: bytes, device: bytes) -> bytes:

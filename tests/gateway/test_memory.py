@@ -202,6 +202,27 @@ async def test_a_refused_key_is_refused_again_until_anybody_is_granted_something
     await memory.stop()
 
 
+async def test_a_refusal_grows_no_younger_by_another_answer() -> None:
+    """The key that was refused may have been granted elsewhere before his next key was asked."""
+    campaign = sold_out()
+    memory = memory_of(campaign, user="u", key="k", decision=Decision(Outcome.SOLD_OUT, (), 1))
+    assert campaign.state is not None
+    campaign.update(replace(campaign.state, seq=2), OPEN_MS)
+    replay = Decision(Outcome.REPLAYED, (GRANT,), 1)
+    memory.learn(campaign, b"u", b"", b"k1", replay, reply_of(campaign))
+    assert ask(memory, campaign, "u", "k") is None
+    await memory.stop()
+
+
+async def test_a_device_at_its_limit_hides_no_grant() -> None:
+    """Its answer names no grants: only the key that was refused is refused again."""
+    campaign = Campaign("c")
+    campaign.update(state(seq=1, per_user=3, per_device=1), OPEN_MS)
+    memory = memory_of(campaign, user="u", key="k2", decision=Decision(Outcome.DEVICE_LIMIT, (), 1))
+    assert ask(memory, campaign, "u", "k2") == Decision(Outcome.DEVICE_LIMIT, (), OPEN_MS)
+    assert ask(memory, campaign, "u", "k1") is None
+
+
 async def test_closed_comes_before_the_limit_and_after_the_replay() -> None:
     """The precedence of the contract."""
     campaign = Campaign("c")
