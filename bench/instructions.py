@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import wrk
 from bench.measure import QUOTA, Bench
 from bench.processes import BadRun, require, share_cores
-from bench.serving import Serving, serving
+from bench.serving import serving
 from bench.systems import all_systems
 from bench.systems.system import System
 from bench.targets import OURS
@@ -63,13 +63,14 @@ def _count(system: System, workload: str, bench: Bench) -> float:
         under += [f"--callgrind-out-file={out}/%p"]
         with serving(system, "no", quota, bench.cores, under=under, start_s=START_S) as server:
             # W1's users are new to it; those of a storm have been there: what is kept of them is.
-            drive(server, requests.file("warm") if workload == "W1" else file, bench, SHORT_S)
+            before = requests.file("warm") if workload == "W1" else file
+            bench.drive(server, before, CONNECTIONS, SHORT_S, again=True)
             _tell(server.pid, "instrumentation", "on")
             time.sleep(SHORT_S)
             _tell(server.pid, "dump")
-            short = drive(server, file, bench, SHORT_S)
+            short = bench.drive(server, file, CONNECTIONS, SHORT_S, again=True)
             _tell(server.pid, "dump")
-            long = drive(server, file, bench, LONG_S)
+            long = bench.drive(server, file, CONNECTIONS, LONG_S, again=True)
             _tell(server.pid, "dump")
         idle, little, much = (_total(out / f"{server.pid}.{dump}") for dump in (1, 2, 3))
     return slope(idle / SHORT_S, (short, little), (long, much))
@@ -91,18 +92,6 @@ def _total(dump: Path) -> int:
     require(found is not None, f"{dump.name} has no totals")
     assert found is not None
     return int(found[1])
-
-
-def drive(server: Serving, file: Path, bench: Bench, seconds: int) -> wrk.Figures:
-    """As in the other measurements."""
-    return wrk.drive(
-        server.port,
-        file,
-        connections=CONNECTIONS,
-        seconds=seconds,
-        cores=bench.cores.driver,
-        again=True,
-    )
 
 
 def _tell(pid: int, *words: str) -> None:

@@ -51,12 +51,12 @@ class Bench:
             with serving(system, fsync, QUOTA, self.cores) as server:
                 if system.books:
                     probe(server, requests)
-                self._drive(server, requests.file("warm"), 64, WARM_UP_S, again=True)
+                self.drive(server, requests.file("warm"), 64, WARM_UP_S, again=True)
                 for width in widths:
                     yield self._sample(server, "W1", Condition(width, fsync), number)
                 if "W3" in system.workloads:
                     # Once before: then a server remembers of these users what it ever will.
-                    self._drive(server, requests.file("W3"), 64, WARM_UP_S, again=True)
+                    self.drive(server, requests.file("W3"), 64, WARM_UP_S, again=True)
                     for width in widths:
                         yield self._sample(server, "W3", Condition(width, fsync), number)
                 if system.books:
@@ -72,7 +72,7 @@ class Bench:
         """W1 at one number of connections, warmed up at that, by itself. Raises BadRun."""
         requests = self.requests(system.passes)
         with serving(system, fsync, QUOTA, self.cores) as server:
-            self._drive(server, requests.file("warm"), width, WARM_UP_S, again=True)
+            self.drive(server, requests.file("warm"), width, WARM_UP_S, again=True)
             sample = self._sample(server, "W1", Condition(width, fsync), number)
             if system.books:
                 system.books.check(server.ask, QUOTA)
@@ -80,7 +80,7 @@ class Bench:
 
     def _sell_out(self, server: Serving, requests: Requests) -> None:
         for seconds in SELL_OUT_S:
-            self._drive(server, requests.file("warm"), 64, seconds, again=True)
+            self.drive(server, requests.file("warm"), 64, seconds, again=True)
             if server.settled() == GONE:
                 return
         raise BadRun(f"{server.system.name} did not grant {GONE} coupons")
@@ -93,7 +93,7 @@ class Bench:
         granted_before = server.settled()
         before, busy, driver = server.read(), machine_busy(), _children_cpu()
         with _Watch(server, requests, workload) as watch:
-            seen = self._drive(
+            seen = self.drive(
                 server,
                 file,
                 condition.connections,
@@ -126,9 +126,10 @@ class Bench:
             others=max(0.0, (busy - used.total - redis_s - driver) / seen.seconds),
         )
 
-    def _drive(
+    def drive(
         self, server: Serving, file: Path, connections: int, seconds: int, *, again: bool
     ) -> wrk.Figures:
+        """Load on a server, with a file of requests."""
         return wrk.drive(
             server.port,
             file,

@@ -137,7 +137,7 @@ class Batcher:
         return len(self._calls) < CALLS_MAX and len(self._waiting) >= self._in_flight
 
     def _refuse_late(self) -> None:
-        late = time.monotonic() + self._bounds.deadline_ms / 1000 * LATE_SHARE
+        late = time.monotonic() + self._deadline_s * LATE_SHARE
         while self._waiting and self._waiting[0][3] < late:
             self._give_up([self._waiting.popleft()], Outcome.BACKEND_UNAVAILABLE)
 
