@@ -14,8 +14,8 @@ from tests.gateway.lane.world import level
 WITHIN_S = 4.0
 """Below the deadlines and the keep-alive time of a connection, 5 s each."""
 QUIET_TURNS = 6
-SILENT_TURNS = 40
-"""Turns of the loop without a byte, after which a request that is not whole is seen to wait."""
+SILENT_TURNS, SILENT_S = 40, 0.02
+"""Without a byte for so long, a request whose body is not whole is seen to wait for it."""
 BUSY_TURNS = 400
 
 _CHANGING = re.compile(
@@ -145,15 +145,18 @@ async def _settled(side: Side, client: Client, seen: Seen) -> None:
     """Wait until nothing more can come: all is answered, or what is not whole waits for more."""
     end = time.monotonic() + WITHIN_S
     quiet = silent = turn = came = 0
-    while quiet < QUIET_TURNS and silent < SILENT_TURNS:
+    since = time.monotonic()
+    while quiet < QUIET_TURNS and (silent < SILENT_TURNS or time.monotonic() - since < SILENT_S):
         if seen.lost or client.closed:
-            read, idle = True, seen.lost and client.closed
+            waits, idle = False, seen.lost and client.closed
         else:
-            read = seen.received >= client.sent and not side.waiting
-            idle = read and side.is_idle
+            all_here = seen.received >= client.sent and len(client.data) == seen.written
+            waits = all_here and seen.receiving and seen.is_answered()
+            idle = all_here and side.is_idle
         quiet = quiet + 1 if idle else 0
-        silent = silent + 1 if read and len(client.data) == came else 0
-        came, turn = len(client.data), turn + 1
+        if not waits or len(client.data) != came:
+            silent, since = 0, time.monotonic()
+        silent, came, turn = silent + 1, len(client.data), turn + 1
         assert time.monotonic() < end, "no end of this conversation"
         await asyncio.sleep(0 if turn < BUSY_TURNS else 0.001)
 

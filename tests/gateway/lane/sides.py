@@ -1,7 +1,7 @@
 """Two gateways of one world: the readable twin, and the lane that must answer as it does."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,20 +21,41 @@ class Seen:
     """What a test sees of one connection from the server's side."""
 
     received = 0
+    written = 0
     lost = False
+    receiving: bool
     transport: asyncio.Transport
+    is_answered: Callable[[], bool]
 
     @property
     def is_reading(self) -> bool:
         return self.transport.is_reading()
 
 
+class Counting:
+    """A transport that counts what is written. Before the network has it: on a busy machine head
+    and body of one answer may arrive a while apart."""
+
+    def __init__(self, transport: asyncio.Transport, seen: Seen) -> None:
+        self._transport = transport
+        self._seen = seen
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._seen.written += len(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 def watched(kind: type[Hardened], made: dict[int, Seen]) -> type[Hardened]:
-    """The class, counting the bytes that reach it; `made` has its connections by peer port."""
+    """The class, counting the bytes that reach and leave it; `made` has its connections
+    by peer port."""
 
     class Watched(Seen, kind):  # type: ignore[valid-type,misc]
         def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
+            super().connection_made(Counting(transport, self))
             made[transport.get_extra_info("peername")[1]] = self
 
         def data_received(self, data: bytes) -> None:
