@@ -107,16 +107,21 @@ class Metrics:
         histogram.counts[bisect.bisect_left(bounds, value)] += 1
         histogram.total += value
 
-    def observe_all(self, name: str, values: Sequence[float]) -> None:
-        """Put several values into a histogram without labels, for less each."""
+    def observe_since(self, name: str, now: float, since: Sequence[float]) -> None:
+        """Put the time since each of these moments, the oldest first, into a histogram without
+        labels: mostly all fall into one bucket."""
         bounds = METRICS[name].bounds
         histogram = self.histograms.get((name, ()))
         if histogram is None:
             histogram = self.histograms[name, ()] = Histogram([0] * (len(bounds) + 1))
         counts, place = histogram.counts, bisect.bisect_left
-        for value in values:
-            counts[place(bounds, value)] += 1
-        histogram.total += sum(values)
+        longest, shortest = place(bounds, now - since[0]), place(bounds, now - since[-1])
+        if longest == shortest:
+            counts[longest] += len(since)
+        else:
+            for moment in since:
+                counts[place(bounds, now - moment)] += 1
+        histogram.total += now * len(since) - sum(since)
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""

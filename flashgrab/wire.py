@@ -8,8 +8,8 @@ what it says of the run is true for every call that it carries. It never repeats
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import hiredis
@@ -26,17 +26,23 @@ PROBE_MS = 1000
 log = structlog.get_logger()
 
 
+class ScriptMissing(StoreRefused):
+    """The server does not know the script, as after its restart; nothing ran."""
+
+
 class _Connection(asyncio.Protocol):
     """One TCP connection: calls in, their replies in the same order.
 
-    Anything that puts this order in doubt (a reply to nobody, bytes that are no reply) ends it:
-    a reply must never reach another call.
+    Anything that puts this order in doubt (a reply to nobody, bytes that are no reply, a reply
+    that is late) ends it: a reply must never reach another call.
     """
 
     def __init__(self, lost: Callable[["_Connection"], None]) -> None:
         self._lost = lost
+        self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], float, int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None  # one for all calls: no cost for each
         self._transport: asyncio.Transport | None = None
         self.is_open = False
         self.closed = asyncio.Event()
@@ -50,8 +56,12 @@ class _Connection(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
-                waiter = self._waiting.popleft()
-                if not waiter.done():
+                waiter = self._waiting.popleft()[0]
+                if waiter.done():
+                    continue
+                if isinstance(reply, hiredis.ReplyError):
+                    waiter.set_exception(_refusal(str(reply)))
+                else:
                     waiter.set_result(reply)
         except (hiredis.HiredisError, IndexError):
             log.exception("redis_protocol_error")
@@ -60,20 +70,43 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         while self._waiting:
-            waiter = self._waiting.popleft()
+            waiter = self._waiting.popleft()[0]
             if not waiter.done():
                 waiter.set_exception(StoreUnavailable("the connection to Redis was lost"))
         self.closed.set()
 
-    def send(self, *args: str | bytes | int) -> "asyncio.Future[Any]":
+    def send(self, timeout_ms: int, *args: str | bytes | int) -> "asyncio.Future[Any]":
+        """A command; its reply as a future. Past its time the connection is taken down."""
         if self._transport is None or not self.is_open:
             raise StoreUnavailable("Redis is not connected")
         # Packed first: if it raises, no waiter may stand in line. (Its stub knows 1-tuples only.)
         packed = hiredis.pack_command(args)  # type: ignore[arg-type]
-        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        late_at = self._loop.time() + timeout_ms / 1000
+        self._waiting.append((waiter, late_at, timeout_ms))
+        if self._timer is None or self._timer.when() > late_at:
+            self._watch(late_at)
         self._transport.write(packed)
         return waiter
+
+    def _watch(self, late_at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(late_at, self._look)
+
+    def _look(self) -> None:
+        """Whether a call is late; else look again when the next one would be."""
+        self._timer = None
+        now = self._loop.time()
+        late = [call for call in self._waiting if call[1] <= now]
+        for waiter, _, timeout_ms in late:
+            if not waiter.done():
+                text = f"Redis did not answer in {timeout_ms} ms"
+                waiter.set_exception(StoreUnavailable(text))
+        if late:
+            self.drop()
+        elif self._waiting:
+            self._watch(min(call[1] for call in self._waiting))
 
     def drop(self) -> None:
         """End the connection at once; its calls fail in the next turn of the loop."""
@@ -82,6 +115,9 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self.is_open:
             self.is_open = False
             self._lost(self)
@@ -109,11 +145,8 @@ class Wire:
         self._keeper: asyncio.Task[None] | None = None
         self._problem = ""
         self.connected = asyncio.Event()
-
-    @property
-    def run_id(self) -> str:
-        """The run_id of the connected server, "" while there is none."""
-        return self._connection.run_id if self._connection else ""
+        self.run_id = ""
+        """Of the connected server; "" while there is none."""
 
     def start(self) -> None:
         self._keeper = asyncio.create_task(self._keep_connected(), name="wire")
@@ -124,22 +157,33 @@ class Wire:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
 
-    async def run(self, script: Script, keys: list[str], args: list[Any], timeout_ms: int) -> Any:
-        """One script call. Raises StoreUnavailable (ambiguous: it may have run) or StoreRefused.
+    def call(
+        self, script: Script, keys: list[str], args: list[Any], timeout_ms: int
+    ) -> "asyncio.Future[Any]":
+        """One script call. Raises StoreUnavailable at once where there is no connection.
 
-        A call that is not answered in time takes its connection down: what comes after a lost
-        reply can't be trusted to come at all.
+        The future raises StoreUnavailable (ambiguous: it may have run), ScriptMissing or
+        StoreRefused. A call that is not answered in time takes its connection down: what comes
+        after a lost reply can't be trusted to come at all.
         """
         connection = self._connection
         if connection is None:
             raise StoreUnavailable("Redis is not connected")
-        call = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        async with _within(timeout_ms, connection):
-            reply = await connection.send(*call)
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                await connection.send("SCRIPT", "LOAD", script.text)
-                reply = await connection.send(*call)
-        return _value(reply)
+        return connection.send(timeout_ms, "EVALSHA", script.sha, len(keys), *keys, *args)
+
+    async def run(self, script: Script, keys: list[str], args: list[Any], timeout_ms: int) -> Any:
+        """call(), once more where the server did not know the script; one time-out for all."""
+        loop = asyncio.get_running_loop()
+        late_at = loop.time() + timeout_ms / 1000
+        try:
+            return await self.call(script, keys, args, timeout_ms)
+        except ScriptMissing:
+            if self._connection is None:
+                raise
+            left_ms = max(0, int((late_at - loop.time()) * 1000))
+            await self._connection.send(left_ms, "SCRIPT", "LOAD", script.text)
+            left_ms = max(0, int((late_at - loop.time()) * 1000))
+            return await self.call(script, keys, args, left_ms)
 
     async def _keep_connected(self) -> None:
         while True:
@@ -164,6 +208,7 @@ class Wire:
             if not connection.is_open:
                 raise StoreUnavailable("the connection to Redis was lost")
             self._connection, self._problem = connection, ""
+            self.run_id = connection.run_id
             self.connected.set()
             self._on_connect(connection.run_id)
             await self._probe_until_closed(connection)
@@ -173,9 +218,8 @@ class Wire:
 
     async def _probe_until_closed(self, connection: _Connection) -> None:
         while connection.is_open:
-            async with _within(PROBE_MS, connection):
-                reply = await connection.send("TIME")
-            if isinstance(reply, list):  # not an error, as while a script blocks the server
+            with suppress(StoreRefused):  # as while a script blocks the server
+                reply = await connection.send(PROBE_MS, "TIME")
                 self._on_clock(int(reply[0]) * 1000 + int(reply[1]) // 1000)
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_MS / 1000):
@@ -199,37 +243,24 @@ class Wire:
     async def _introduce(self, connection: _Connection) -> None:
         """Log in, learn the run_id, load the scripts."""
         address = self._address
-        async with _within(CONNECT_MS, connection):
-            if password := address.get("password"):
-                user = address.get("username", "default")
-                _value(await connection.send("AUTH", user, password))
-            if db := address.get("db"):
-                _value(await connection.send("SELECT", db))
-            connection.run_id = _run_id(_value(await connection.send("INFO", "server")))
-            for script in self._scripts:
-                _value(await connection.send("SCRIPT", "LOAD", script.text))
+        if password := address.get("password"):
+            user = address.get("username", "default")
+            await connection.send(CONNECT_MS, "AUTH", user, password)
+        if db := address.get("db"):
+            await connection.send(CONNECT_MS, "SELECT", db)
+        connection.run_id = _run_id(await connection.send(CONNECT_MS, "INFO", "server"))
+        for script in self._scripts:
+            await connection.send(CONNECT_MS, "SCRIPT", "LOAD", script.text)
 
     def _on_lost(self, connection: _Connection) -> None:
         if connection is self._connection:
             self._connection = None
+            self.run_id = ""
             self.connected.clear()
 
 
-@asynccontextmanager
-async def _within(timeout_ms: int, connection: _Connection) -> AsyncIterator[None]:
-    """Past the deadline, take the connection down and raise StoreUnavailable."""
-    try:
-        async with asyncio.timeout(timeout_ms / 1000):
-            yield
-    except TimeoutError:
-        connection.drop()
-        raise StoreUnavailable(f"Redis did not answer in {timeout_ms} ms") from None
-
-
-def _value(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise StoreRefused(str(reply))
-    return reply
+def _refusal(text: str) -> StoreRefused:
+    return ScriptMissing(text) if text.startswith("NOSCRIPT") else StoreRefused(text)
 
 
 def _run_id(info: Any) -> str:

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections import deque
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,7 +15,7 @@ from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.outcomes import Outcome, Verdict
 from flashgrab.scripts import GRAB, SCHEMA
 from flashgrab.telemetry import Metrics
-from flashgrab.wire import Wire
+from flashgrab.wire import ScriptMissing, Wire
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Reply, Waiter, decision_of, new_grant
 from gateway.memory import Memory
@@ -28,6 +30,10 @@ LATE_SHARE = 0.1
 """A request with less than this share of its time left is answered unsent: a call cut short by
 its deadline takes down the connection, and with it the calls of all other campaigns."""
 
+DECIDED = Verdict.DECIDED.value
+HEAD = 7
+"""Words of a reply before the results: the verdict, and what Reply has."""
+
 log = structlog.get_logger()
 
 
@@ -40,8 +46,23 @@ class Bounds:
     deadline_ms: int
 
 
-_Waiting = tuple[bytes, bytes, bytes, float, Waiter]
-"""User, device, request id, deadline (monotonic s), and who waits."""
+@dataclass(slots=True)
+class _Batch:
+    """Grabs in the order of their arrival: who waits, since when (monotonic s), and what the
+    script is told of each: user, device, request id."""
+
+    waiters: list[Waiter] = field(default_factory=list)
+    since: list[float] = field(default_factory=list)
+    words: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.waiters)
+
+    def first(self, size: int) -> "_Batch":
+        """Its first grabs, which are in it no more."""
+        taken = _Batch(self.waiters[:size], self.since[:size], self.words[: 3 * size])
+        del self.waiters[:size], self.since[:size], self.words[: 3 * size]
+        return taken
 
 
 class _Answer:
@@ -77,11 +98,14 @@ class Batcher:
         self._clock = clock
         self._bounds = bounds
         self._deadline_s = bounds.deadline_ms / 1000
+        self._least_ms = bounds.deadline_ms * LATE_SHARE
         self._metrics = metrics
         self._memory = memory
-        self._waiting: deque[_Waiting] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._waiting = _Batch()
+        self._calls = 0
         self._in_flight = 0
+        self._asking: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._said = ""
         self._gathered = 0  # requests that waited at the last turn
@@ -100,137 +124,121 @@ class Batcher:
 
     def enter(self, user: bytes, device: bytes, request_id: bytes, waiter: Waiter) -> None:
         """Put a grab into the batch of this turn; the waiter hears of it, in time."""
-        waiting = (user, device, request_id, time.monotonic() + self._deadline_s, waiter)
-        if len(self._waiting) + self._in_flight >= self._bounds.queue_max:
-            self._give_up([waiting], Outcome.BUSY)
+        waiting, now = self._waiting, time.monotonic()
+        size = len(waiting.waiters)
+        if size + self._in_flight >= self._bounds.queue_max:
+            self._give_up(_Batch([waiter], [now]), Outcome.BUSY)
             return
-        self._waiting.append(waiting)
+        waiting.waiters.append(waiter)
+        waiting.since.append(now)
+        waiting.words += (user, device, request_id)
         if not self._flush_due and self._may_call():
             self._flush_due = True
-            self._gathered, self._turns = len(self._waiting), 0
-            asyncio.get_running_loop().call_soon(self._gather)
+            self._gathered, self._turns = size + 1, 0
+            self._loop.call_soon(self._gather)
+
+    # -- when a call is made -----------------------------------------------------------------------
 
     def _gather(self) -> None:
         """Flush when a turn of the loop has brought nothing new, or after TURNS_MAX of them."""
-        arrived, self._gathered = len(self._waiting) > self._gathered, len(self._waiting)
+        size = len(self._waiting)
+        arrived, self._gathered = size > self._gathered, size
         self._turns += 1
-        if arrived and self._turns < TURNS_MAX and self._gathered < self._bounds.batch_max:
-            asyncio.get_running_loop().call_soon(self._gather)
+        if arrived and self._turns < TURNS_MAX and size < self._bounds.batch_max:
+            self._loop.call_soon(self._gather)
         else:
             self._flush()
 
     def _flush(self) -> None:
         self._flush_due = False
         self._refuse_late()
-        while self._waiting and self._may_call():
-            size = min(len(self._waiting), self._bounds.batch_max)
-            batch = [self._waiting.popleft() for _ in range(size)]
-            self._in_flight += size
-            call = asyncio.create_task(self._decide(batch))
-            self._calls.add(call)
-            call.add_done_callback(self._done)
+        while len(self._waiting) and self._may_call():
+            batch, self._waiting = self._waiting, _Batch()
+            if len(batch) > self._bounds.batch_max:
+                self._waiting = batch
+                batch = batch.first(self._bounds.batch_max)
+            self._start(batch)
 
     def _may_call(self) -> bool:
         """At once while nothing is in flight; beside a call only with as many as it carries."""
         if not self._calls:
             return True
-        return len(self._calls) < CALLS_MAX and len(self._waiting) >= self._in_flight
+        return self._calls < CALLS_MAX and len(self._waiting) >= self._in_flight
 
     def _refuse_late(self) -> None:
-        late = time.monotonic() + self._deadline_s * LATE_SHARE
-        while self._waiting and self._waiting[0][3] < late:
-            self._give_up([self._waiting.popleft()], Outcome.BACKEND_UNAVAILABLE)
+        before = time.monotonic() - self._deadline_s * (1 - LATE_SHARE)
+        if len(self._waiting) and self._waiting.since[0] < before:
+            late = bisect_left(self._waiting.since, before)
+            self._give_up(self._waiting.first(late), Outcome.BACKEND_UNAVAILABLE)
 
-    def _done(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
-        self._flush()
+    # -- a call ------------------------------------------------------------------------------------
 
-    async def _decide(self, batch: list[_Waiting]) -> None:
-        outcome = Outcome.BACKEND_UNAVAILABLE
-        reply, results = None, []
+    def _start(self, batch: _Batch) -> None:
+        """The first call of a batch. Its reply comes without a task: mostly nothing else does."""
+        self._calls += 1
+        self._in_flight += len(batch)
+        started, question = time.perf_counter(), self._question(batch)
+        if question is None or not self._wire.connected.is_set():
+            self._go_on(batch, None)
+        else:
+            call = self._wire.call(GRAB, *question, self._bounds.deadline_ms // 2)
+            call.add_done_callback(partial(self._heard, batch, started))
+
+    def _heard(self, batch: _Batch, started: float, call: "asyncio.Future[list[Any]]") -> None:
+        if call.exception() is None:
+            said = call.result()
+            self._note(batch, started, said)
+            if said[0] == DECIDED:
+                self._end(batch, said, Outcome.BACKEND_UNAVAILABLE)
+                return
+        self._go_on(batch, call)
+
+    def _go_on(self, batch: _Batch, first: "asyncio.Future[list[Any]] | None") -> None:
+        """A batch whose first call was not made, or did not decide, takes longer."""
+        asking = self._loop.create_task(self._decide(batch, first))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
+    async def _decide(self, batch: _Batch, first: "asyncio.Future[list[Any]] | None") -> None:
+        outcome, said = Outcome.BACKEND_UNAVAILABLE, None
         try:
-            verdict, *rest = await self._ask(batch)
-            if verdict == Verdict.DECIDED.value:
-                reply = Reply(*rest[:6])
-                results = _read(batch, reply, rest[6:])
-            else:
-                self._refused(Verdict(verdict), rest[2])
-                outcome = Outcome.NOT_WARMED
+            said = await self._ask(batch, first)
+            if said[0] != DECIDED:
+                self._refused(Verdict(said[0]), said[3])
+                outcome, said = Outcome.NOT_WARMED, None
         except StoreUnavailable:
             pass
         except StoreRefused as error:
             if self._is_new(str(error)):
                 log.exception("script_refused", runbook="redis-refuses")
         except Exception as error:
-            if self._is_new(repr(error)):
-                log.exception("batch_failed", campaign=self._campaign.campaign_id)
-        self._in_flight -= len(batch)
-        if reply is None or not results:
-            self._give_up(batch, outcome)
-        else:
-            self._tell(batch, reply, results)
+            self._failed(error)
+        self._end(batch, said, outcome)
 
-    def _tell(self, batch: list[_Waiting], reply: Reply, results: list[int | Decision]) -> None:
-        campaign = self._campaign
-        self._said = ""
-        if campaign.state is not None and reply.epoch == campaign.state.epoch:
-            campaign.learn(reply.generation, reply.seq, reply.round, reply.left, reply.now_ms)
-        outcomes: dict[str, int] = {}
-        granted = 0
-        for (user, device, request_id, _, waiter), result in zip(batch, results, strict=True):
-            try:
-                if isinstance(result, int):
-                    granted += 1
-                    waiter.granted(result, reply)
-                else:
-                    name = result.outcome.name
-                    outcomes[name] = outcomes.get(name, 0) + 1
-                    self._memory.learn(campaign, user, device, request_id, result, reply)
-                    waiter.decided(result)
-            except Exception:  # of one: the others have their answers still to come
-                log.exception("answer_failed", campaign=campaign.campaign_id)
-        outcomes[Outcome.GRANTED.name] = outcomes.get(Outcome.GRANTED.name, 0) + granted
-        self._count(batch, outcomes)
-
-    def _give_up(self, batch: list[_Waiting], outcome: Outcome) -> None:
-        """The script was not asked, or said nothing that could be passed on."""
-        for waiting in batch:
-            waiting[4].decided(Decision(outcome))
-        self._count(batch, {outcome.name: len(batch)})
-
-    def _count(self, batch: list[_Waiting], outcomes: dict[str, int]) -> None:
-        for name, count in outcomes.items():
-            if count:
-                labels = (self._campaign.campaign_id, name)
-                self._metrics.add("flashgrab_grabs", labels, count)
-        before_s = time.monotonic() + self._deadline_s
-        self._metrics.observe_all(
-            "flashgrab_grab_seconds", [before_s - waiting[3] for waiting in batch]
-        )
-
-    async def _ask(self, batch: list[_Waiting]) -> list[Any]:
+    async def _ask(self, batch: _Batch, first: "asyncio.Future[list[Any]] | None") -> list[Any]:
         """Ask the script; once more where the reply was lost (the request ids make it a replay)
         or other rounds are current than this process thought. All inside the oldest deadline."""
-        deadline = batch[0][3]
+        deadline = batch.since[0] + self._deadline_s
         resent = moved = False
         while True:
-            await self._connected(deadline)
-            left_ms = int((deadline - time.monotonic()) * 1000)
-            if left_ms < self._bounds.deadline_ms * LATE_SHARE:
-                raise StoreUnavailable("too late to ask")
-            timeout_ms = left_ms if resent else left_ms // 2
             try:
-                reply = await self._call(batch, timeout_ms)
+                said = await (self._call(batch, deadline, resent) if first is None else first)
+            except ScriptMissing:
+                if first is None:
+                    raise
             except StoreUnavailable:
-                if resent:
+                if resent or self._left_ms(deadline) < self._least_ms:
                     raise
                 resent = True
                 self._metrics.add("flashgrab_resends")
-                continue
-            if reply[0] == Verdict.MOVED.value and not moved:
+            else:
+                if said[0] != Verdict.MOVED.value or moved:
+                    return said
                 moved = True
-                continue
-            return reply
+            first = None
+
+    def _left_ms(self, deadline: float) -> int:
+        return int((deadline - time.monotonic()) * 1000)
 
     async def _connected(self, deadline: float) -> None:
         if self._wire.connected.is_set():
@@ -241,11 +249,25 @@ class Batcher:
         except TimeoutError:
             raise StoreUnavailable("Redis is not connected") from None
 
-    async def _call(self, batch: list[_Waiting], timeout_ms: int) -> list[Any]:
+    async def _call(self, batch: _Batch, deadline: float, resent: bool) -> list[Any]:
+        await self._connected(deadline)
+        left_ms = self._left_ms(deadline)
+        if left_ms < self._least_ms:
+            raise StoreUnavailable("too late to ask")
+        timeout_ms = left_ms if resent else left_ms // 2
+        started, question = time.perf_counter(), self._question(batch)
+        if question is None:
+            return [Verdict.MISSING.value, 0, 0, 0, 0, 0, -1]
+        said: list[Any] = await self._wire.run(GRAB, *question, timeout_ms)
+        self._note(batch, started, said)
+        return said
+
+    def _question(self, batch: _Batch) -> tuple[list[str], list[Any]] | None:
+        """Keys and arguments of the script; None while the campaign is not known."""
         campaign = self._campaign
         found = campaign.current(self._clock.now_ms())
         if campaign.state is None or found is None:
-            return [Verdict.MISSING.value, 0, 0, 0, 0, 0, -1]
+            return None
         round_, following, after_ms = found
         name = campaign.campaign_id
         touched = [
@@ -256,16 +278,74 @@ class Batcher:
             keys.round_(name, round_.number),
             keys.round_(name, following.number if following else round_.number),
         ]
-        args: list[str | bytes | int] = [SCHEMA, campaign.state.epoch, self._wire.run_id]
+        args = [SCHEMA, campaign.state.epoch, self._wire.run_id]
         args += [campaign.floor, round_.number, after_ms, campaign.ends_at]
-        for waiting in batch:
-            args += waiting[:3]
-        started = time.perf_counter()
-        reply: list[Any] = await self._wire.run(GRAB, touched, args, timeout_ms)
+        return touched, args + batch.words
+
+    def _note(self, batch: _Batch, started: float, said: list[Any]) -> None:
         self._metrics.observe("flashgrab_script_seconds", time.perf_counter() - started, ("grab",))
         self._metrics.observe("flashgrab_batch_size", len(batch))
-        self._clock.observe(reply[4])
-        return reply
+        self._clock.observe(said[4])
+
+    # -- its end -----------------------------------------------------------------------------------
+
+    def _end(self, batch: _Batch, said: list[Any] | None, outcome: Outcome) -> None:
+        """All hear what was said, or this outcome; what has come meanwhile may be next."""
+        self._calls -= 1
+        self._in_flight -= len(batch)
+        reply, results = None, None
+        if said is not None:
+            try:
+                reply = Reply(*said[1:HEAD])
+                results = _read(batch, reply, said[HEAD:])
+            except Exception as error:
+                self._failed(error)
+        if reply is None or results is None:
+            self._give_up(batch, outcome)
+        else:
+            self._tell(batch, reply, results)
+        self._flush()
+
+    def _tell(self, batch: _Batch, reply: Reply, results: Sequence[int | Decision]) -> None:
+        campaign = self._campaign
+        self._said = ""
+        if campaign.state is not None and reply.epoch == campaign.state.epoch:
+            campaign.learn(reply.generation, reply.seq, reply.round, reply.left, reply.now_ms)
+        outcomes: dict[str, int] = {}
+        granted = at = 0
+        for waiter, result in zip(batch.waiters, results, strict=True):
+            try:
+                if isinstance(result, int):
+                    granted += 1
+                    waiter.granted(result, reply)
+                else:
+                    name = result.outcome.name
+                    outcomes[name] = outcomes.get(name, 0) + 1
+                    user, device, request_id = batch.words[at : at + 3]
+                    self._memory.learn(campaign, user, device, request_id, result, reply)
+                    waiter.decided(result)
+            except Exception:  # of one: the others have their answers still to come
+                log.exception("answer_failed", campaign=campaign.campaign_id)
+            at += 3
+        outcomes[Outcome.GRANTED.name] = outcomes.get(Outcome.GRANTED.name, 0) + granted
+        self._count(batch, outcomes)
+
+    def _give_up(self, batch: _Batch, outcome: Outcome) -> None:
+        """The script was not asked, or said nothing that could be passed on."""
+        for waiter in batch.waiters:
+            waiter.decided(Decision(outcome))
+        self._count(batch, {outcome.name: len(batch)})
+
+    def _count(self, batch: _Batch, outcomes: dict[str, int]) -> None:
+        for name, count in outcomes.items():
+            if count:
+                labels = (self._campaign.campaign_id, name)
+                self._metrics.add("flashgrab_grabs", labels, count)
+        self._metrics.observe_since("flashgrab_grab_seconds", time.monotonic(), batch.since)
+
+    def _failed(self, error: Exception) -> None:
+        if self._is_new(repr(error)):
+            log.error("batch_failed", campaign=self._campaign.campaign_id, exc_info=error)
 
     def _refused(self, verdict: Verdict, seq: int) -> None:
         name = self._campaign.campaign_id
@@ -282,10 +362,15 @@ class Batcher:
         return was != problem
 
 
-def _read(batch: list[_Waiting], reply: Reply, results: list[Any]) -> list[int | Decision]:
+def _read(batch: _Batch, reply: Reply, results: list[Any]) -> Sequence[int | Decision]:
     """New serials as they are, anything else in words. Raises where one makes no sense: nothing of
     such a reply may reach anybody."""
+    if len(results) != len(batch):
+        raise ValueError(f"{len(results)} results for {len(batch)} grabs")
+    if set(map(type, results)) == {int} and min(results) > 0:
+        return results
+    ids = batch.words[2::3]
     return [
-        result if type(result) is int and result > 0 else decision_of(result, reply, waiting[2])
-        for waiting, result in zip(batch, results, strict=True)
+        result if type(result) is int and result > 0 else decision_of(result, reply, request_id)
+        for result, request_id in zip(results, ids, strict=True)
     ]

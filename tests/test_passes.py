@@ -1,7 +1,6 @@
 """passes.py: what was signed is read back; any other token is refused, and raises nothing."""
 
 import string
-import timeit
 
 import hypothesis.strategies as st
 import pytest
@@ -163,10 +162,3 @@ def test_keys_never_show() -> None:
         PassKeys.parse("hunter2")
     assert "hunter2" not in str(refusal.value)
     assert repr(KEYS) == "PassKeys()"
-
-
-def test_check_is_cheap() -> None:
-    """A check costs microseconds, not tens of them (bound loose, for noisy machines)."""
-    runs = 2000
-    seconds = min(timeit.repeat(lambda: KEYS.check(TOKEN, NOW_MS), number=runs, repeat=5))
-    assert seconds / runs * 1e6 < 50

@@ -432,8 +432,8 @@ async def test_a_new_epoch_is_followed(served: Served) -> None:
 async def test_rounds_open_and_close_by_the_clock_of_redis(served: Served) -> None:
     """A stream of grabs over two openings: by Redis' clock no grant lies outside a round, each
     opening is used, and every refusal is the one of its moment."""
-    rounds = [(300, 500, 10_000), (650, HOUR_MS, 10_000)]
-    campaign_id = await served.campaign(per_user=100, rounds=rounds)
+    rounds = [(300, 1300, 10_000), (1450, HOUR_MS, 10_000)]
+    campaign_id = await served.campaign(per_user=10_000, rounds=rounds)
     campaign = served.known(campaign_id)
     assert campaign.state is not None
     first, second = campaign.state.rounds

@@ -17,11 +17,12 @@ class _Connected(Wire):
         self.connected = asyncio.Event()
         self.connected.set()
         self.calls: list[int] = []
-        self._run_id = run_id
+        self.run_id = run_id
 
-    @property
-    def run_id(self) -> str:
-        return self._run_id
+    def call(
+        self, script: Script, keys: list[str], args: list[Any], timeout_ms: int
+    ) -> "asyncio.Future[Any]":
+        return asyncio.ensure_future(self.run(script, keys, args, timeout_ms))
 
 
 class HeldWire(_Connected):

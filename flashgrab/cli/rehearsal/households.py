@@ -42,10 +42,17 @@ def load() -> list[Mailing]:
     except ImportError:
         fail(MISSING)
     folder = Path(package.submodule_search_locations[0]) / "data"
-    sends = parquet.read_table(folder / "campaigns.parquet").to_pydict()
-    described = parquet.read_table(folder / "campaign_descriptions.parquet").to_pydict()
-    kinds = dict(zip(described["campaign_id"], described["campaign_type"], strict=True))
-    return group(zip(sends["campaign_id"], sends["household_id"], strict=True), kinds)
+    sends = _columns(parquet, folder / "campaigns.parquet", "campaign_id", "household_id")
+    kinds_of = _columns(
+        parquet, folder / "campaign_descriptions.parquet", "campaign_id", "campaign_type"
+    )
+    return group(zip(*sends, strict=True), dict(zip(*kinds_of, strict=True)))
+
+
+def _columns(parquet: Any, file: Path, *names: str) -> list[list[Any]]:
+    """Some columns of a table. read_table() would load pandas, and so would a column of times."""
+    table = parquet.ParquetFile(file).read(columns=list(names))
+    return [table.column(name).to_pylist() for name in names]
 
 
 def group(sends: Iterable[tuple[int, int]], kinds: Mapping[int, str]) -> list[Mailing]:
