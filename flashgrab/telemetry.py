@@ -75,10 +75,19 @@ class Histogram:
     total: float = 0.0
 
 
+@dataclass(slots=True)
+class Tally:
+    """A number that is to be added to some counters: one addition where it is counted."""
+
+    counters: tuple[tuple[str, Labels], ...]
+    count: int = 0
+
+
 @dataclass
 class Metrics:
     """The numbers of one process. Not thread-safe on write; reading a snapshot is."""
 
+    tallies: list[Tally] = field(default_factory=list)
     values: dict[tuple[str, Labels], float] = field(default_factory=dict)
     histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
     live: dict[str, Callable[[], float]] = field(default_factory=dict)
@@ -88,6 +97,12 @@ class Metrics:
         """Count on a counter."""
         key = (name, labels)
         self.values[key] = self.values.get(key, 0) + amount
+
+    def tally(self, *counters: tuple[str, Labels]) -> Tally:
+        """One number for all of these counters; whoever looks sees it in them."""
+        tally = Tally(counters)
+        self.tallies.append(tally)
+        return tally
 
     def set(self, name: str, labels: Labels = (), value: float = 0) -> None:
         """Set a gauge."""
@@ -125,7 +140,11 @@ class Metrics:
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""
-        values = [[n, list(labels), v] for (n, labels), v in list(self.values.items())]
+        found = self.values.copy()
+        for tally in list(self.tallies):
+            for counter in tally.counters:
+                found[counter] = found.get(counter, 0) + tally.count
+        values = [[name, list(labels), value] for (name, labels), value in found.items()]
         return {
             "values": values + [[name, [], ask()] for name, ask in self.live.items()],
             "histograms": [

@@ -143,7 +143,8 @@ class Catalogue:
         self._store = store
         self._metrics = metrics
         self._campaigns: dict[str, Campaign] = {}
-        self._by_name: dict[bytes, Campaign] = {}
+        self.by_name: dict[bytes, Campaign] = {}
+        """By the bytes of their ids."""
         self._tasks: list[asyncio.Task[None]] = []
         self._unreadable: dict[str, str] = {}
         self._read_at: dict[str, OutboxStanding] = {}  # before the last reading that went well
@@ -152,10 +153,6 @@ class Catalogue:
 
     def get(self, campaign_id: str) -> Campaign | None:
         return self._campaigns.get(campaign_id)
-
-    def named(self, name: bytes) -> Campaign | None:
-        """The same by the bytes of the id."""
-        return self._by_name.get(name)
 
     def __iter__(self) -> Iterator[Campaign]:
         return iter(list(self._campaigns.values()))
@@ -205,7 +202,7 @@ class Catalogue:
             log.error("campaign_unreadable", campaign=campaign_id, error=problem)
         self._unreadable[campaign_id] = problem
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
-        self._by_name[campaign.name] = campaign
+        self.by_name[campaign.name] = campaign
         campaign.update(state, now_ms)
         for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
             self._metrics.set("flashgrab_left", (campaign_id, str(round_.number)), left)

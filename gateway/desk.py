@@ -1,5 +1,7 @@
-"""What all connections of a process share on the express lane: the time, and known shapes."""
+"""What all connections of a process share on the express lane: the time, known shapes, and the
+answers of a turn."""
 
+import asyncio
 from typing import Literal
 
 from flashgrab.clock import Clock
@@ -15,6 +17,8 @@ class Desk:
     """One a process."""
 
     def __init__(self, cors: Cors, wall: Clock, clock: RedisClock) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._answers: list[tuple[asyncio.Transport, bytes]] = []
         self._cors = cors
         self._wall = wall
         self._clock = clock
@@ -34,6 +38,24 @@ class Desk:
         self.turn = turn
         self.wall_ms, self.now_ms = self._wall.now_ms(), self._clock.now_ms()
         self.trusted = self._clock.trusts(self.wall_ms, self.now_ms)
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def answer(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write at the end of this turn, before anything more is read.
+
+        All of a turn together: the kernel's way of sending is long, and taking turns with it
+        pushes this code out of the processor's caches (a third of a refusal's CPU).
+        """
+        if not self._answers:
+            self._loop.call_soon(self._write)
+        self._answers.append((transport, data))
+
+    def _write(self) -> None:
+        answers, self._answers = self._answers, []
+        for transport, data in answers:
+            if not transport.is_closing():
+                transport.write(data)
 
     # -- shapes ----------------------------------------------------------------------------------
 

@@ -32,19 +32,19 @@ class Filter:
         bits = 1024
         while bits < size * BITS_EACH:
             bits *= 2
-        self._mask = bits - 1
-        self._bits = bytearray(bits // 8)
+        self.mask = bits - 1
+        self.bits = bytearray(bits // 8)
 
     def add(self, name: bytes) -> None:
         """`name` is hashed with the process' own random key: nobody can aim at collisions."""
-        bits, mask, h = self._bits, self._mask, hash(name)
+        bits, mask, h = self.bits, self.mask, hash(name)
         for _ in range(PROBES):
             bits[(h & mask) >> 3] |= 1 << (h & 7)
             h >>= 17
 
     def may_hold(self, name: bytes) -> bool:
         """False only where the name was never added."""
-        bits, mask, h = self._bits, self._mask, hash(name)
+        bits, mask, h = self.bits, self.mask, hash(name)
         return bool(
             bits[(h & mask) >> 3] & 1 << (h & 7)
             and bits[(h >> 17 & mask) >> 3] & 1 << (h >> 17 & 7)
@@ -54,7 +54,7 @@ class Filter:
     @property
     def bytes(self) -> int:
         """What it takes of memory."""
-        return len(self._bits)
+        return len(self.bits)
 
 
 class Holders:
@@ -65,19 +65,24 @@ class Holders:
         self._store = store
         self._slots = slots
         self._filter: Filter | None = None
-        self._good_for = (0, -1)
+        self._epoch, self._seq = 0, -1  # of the facts that the filter is good for
         self._loading: asyncio.Task[None] | None = None
 
     def are_strangers(self, user: bytes, device: bytes) -> bool:
         """Whether neither can have a coupon here. False, and loading, while that is not known."""
         campaign, found = self._campaign, self._filter
-        if campaign.state is None:
+        state = campaign.state
+        if state is None:
             return False
-        if found is None or self._good_for != (campaign.state.epoch, campaign.floor):
+        if found is None or self._seq != campaign.floor or self._epoch != state.epoch:
             self._load_soon()
             return False
-        if device and campaign.state.per_device and found.may_hold(b"/" + device):
+        if device and state.per_device and found.may_hold(b"/" + device):
             return False
+        # may_hold(), its first look here: nine in ten strangers need no more.
+        h = hash(user)
+        if not found.bits[(h & found.mask) >> 3] & 1 << (h & 7):
+            return True
         return not found.may_hold(user)
 
     async def stop(self) -> None:
@@ -119,4 +124,5 @@ class Holders:
             async for device_id in self._store.device_ids(campaign.campaign_id):
                 found.add(b"/" + device_id.encode())
         if good_for == (campaign.state.epoch, campaign.floor):
-            self._filter, self._good_for = found, good_for
+            self._filter = found
+            self._epoch, self._seq = good_for

@@ -13,7 +13,7 @@ from flashgrab.outcomes import Outcome
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Reply, new_grant
 from gateway.hardened import Hardened
-from gateway.plain import GRABS, PLAIN_BYTES_MAX, cut, is_key, is_token
+from gateway.plain import cut, is_key, is_token
 
 LATER_BYTES_MAX = 64 * 1024
 """What a client may send ahead of its answer before we stop reading."""
@@ -28,6 +28,7 @@ class Lane(Hardened):
         self._desk = self._gateway.desk
         self._ready = self._gateway.ready
         self._loop_time = self.loop.time
+        self._open = False  # nothing before it is unanswered, and the client reads
         self._campaign: Campaign | None = None  # of the grab in flight
         self._more = b""  # header lines that its answer gets besides
         self._active = False  # since the keep-alive timer was looked at
@@ -41,29 +42,28 @@ class Lane(Hardened):
             self._later += data
             if len(self._later) > LATER_BYTES_MAX:
                 self.flow.pause_reading()
-        elif (
-            data[-4:] != b"\r\n\r\n"
-            or data[:19] != GRABS
-            or len(data) > PLAIN_BYTES_MAX
-            or self.receiving
-            or self.is_broken
-            or not self.is_answered()
-            or self.flow.write_paused  # the ordinary way waits until the client reads
-            or not self._take(data)
-        ):
+        elif not (self._open or self._opens()) or not self._take(data):
+            self._open = False
             super().data_received(data)
+
+    def _opens(self) -> bool:
+        """Whether the next bytes begin a request, and may be answered as soon as they are here."""
+        self._open = self.is_answered() and not (
+            self.receiving or self.is_broken or self.flow.write_paused
+        )
+        return self._open
 
     def _take(self, data: bytes) -> bool:
         """Whether this was a plain grab; then it is answered, or waits in its batch."""
         found = cut(data)
-        if found is None or self.transport.is_closing():
+        if found is None:
             return False
         name, token, key, shape = found
         gateway, desk = self._gateway, self._desk
         turn = self._loop_time()
         if turn != desk.turn:
             desk.look(turn)
-        if not desk.trusted or (key is not None and is_key(key) is None):
+        if not desk.trusted or (key is not None and not is_key(key)):
             return False
         who = gateway.pass_keys.verify(token, desk.wall_ms)
         more = desk.shapes.get(shape)
@@ -73,19 +73,20 @@ class Lane(Hardened):
             return False
         self._more = more
         self._active = True
-        campaign = gateway.catalogue.named(name)
-        if who is None or campaign is None or who[0] != name or campaign.missing:
+        campaign = gateway.catalogue.by_name.get(name)
+        if who is None or campaign is None or who[1] != name or campaign.missing:
             return self._refuse_here(campaign, name, token, who)
         if key is None:
             key = (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
-        decision = gateway.decide(campaign, who[1], who[2], key, desk.now_ms)
+        decision = gateway.decide(campaign, who[2], who[3], key, desk.now_ms)
         if decision is not None:
             gateway.count_local(campaign, decision.outcome)
-            self._write(campaign, decision)
+            headers = self.server_state.default_headers
+            desk.answer(self.transport, self._ready.answer(campaign, decision, more, headers))
             return True
         self._campaign = campaign
         batcher = gateway.batchers.get(campaign.campaign_id) or gateway.batcher(campaign)
-        batcher.enter(who[1], who[2], key, self)
+        batcher.enter(who[2], who[3], key, self)
         return True
 
     def _refuse_here(
@@ -96,7 +97,7 @@ class Lane(Hardened):
             return False
         if who is None:
             outcome = Outcome.PASS_INVALID
-        elif who[0] != name:
+        elif who[1] != name:
             outcome = Outcome.PASS_OTHER_CAMPAIGN
         else:
             outcome = Outcome.CAMPAIGN_NOT_FOUND if campaign is None else Outcome.NOT_WARMED
@@ -130,7 +131,11 @@ class Lane(Hardened):
             return
         headers = self.server_state.default_headers
         if not self._closing:
-            self.transport.write(self._ready.answer(campaign, decision, self._more, headers))
+            answer = self._ready.answer(campaign, decision, self._more, headers)
+            if self._later:  # what comes next may be answered at once
+                self.transport.write(answer)
+            else:
+                self._desk.answer(self.transport, answer)
             return
         self.transport.write(self._ready.last(campaign, decision, self._more, headers))
         self.transport.close()
@@ -143,6 +148,11 @@ class Lane(Hardened):
             self.data_received(data)
 
     # -- the connection --------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The client does not read: the ordinary way waits until it does."""
+        self._open = False
+        super().pause_writing()
 
     def shutdown(self) -> None:
         """The process stops: a grab in flight is answered first."""

@@ -43,7 +43,8 @@ class Memory:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[bytes, Known] = {}
-        self._holders: dict[str, Holders] = {}
+        self._holders: dict[Campaign, Holders] = {}
+        self._refusals: dict[Outcome, Decision] = {}
         self._slots = asyncio.Semaphore(LOADS_MAX)
 
     async def stop(self) -> None:
@@ -60,17 +61,20 @@ class Memory:
         gate = campaign.gate
         if gate is None or now_ms >= gate.until_ms:
             gate = gate_of(campaign, now_ms)
-        if gate.ask:
-            return None
-        if not self._known and gate.outcome is None:
-            return None
+        if gate.outcome is None:
+            if gate.ask or not self._known:
+                return None
+        else:
+            holders = self._holders.get(campaign) or self._holders_of(campaign)
+            if holders.are_strangers(user, device):
+                refusal = self._refusals.get(gate.outcome)
+                if refusal is None or refusal.at_ms != now_ms:  # one object for a millisecond
+                    refusal = Decision(gate.outcome, (), now_ms)
+                    self._refusals[gate.outcome] = refusal
+                return refusal
         known = self._known.get(_name(campaign, user, device))
         if known is not None and self._stands(campaign, known):
             return _again(campaign, known, gate.outcome, request_id, now_ms)
-        if gate.outcome is None:
-            return None
-        if self._holders_of(campaign).are_strangers(user, device):
-            return Decision(gate.outcome, (), now_ms)
         return None
 
     def learn(
@@ -112,11 +116,8 @@ class Memory:
         )
 
     def _holders_of(self, campaign: Campaign) -> Holders:
-        found = self._holders.get(campaign.campaign_id)
-        if found is None:
-            found = Holders(campaign, self._store, self._slots)
-            self._holders[campaign.campaign_id] = found
-        return found
+        made = self._holders[campaign] = Holders(campaign, self._store, self._slots)
+        return made
 
 
 def _again(

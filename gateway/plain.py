@@ -6,15 +6,17 @@ something was cut out, which no head can have.
 """
 
 import re
+import string
 
 GRABS = b"POST /v1/campaigns/"
 PLAIN_BYTES_MAX = 4096
 FIELDS_MAX = 64
+KEY_BYTES_MAX = 64
 NAMES_MAX = 1000
 """Names of fields that were seen to be names."""
 CUT = b"\0"
 
-is_key = re.compile(rb"[A-Za-z0-9._~-]{1,64}").fullmatch
+_IN_KEYS = (string.ascii_letters + string.digits + "._~-").encode()
 is_token = re.compile(rb"[\x21-\x7e]+").fullmatch
 
 # Lengths are kept: taking them anew was a tenth of this module's time.
@@ -42,8 +44,15 @@ Cut = tuple[bytes, bytes, bytes | None, bytes]
 """Campaign, pass, key (None where there is none), and the shape."""
 
 
+def is_key(key: bytes) -> bool:
+    """Whether it is an idempotency key (contract §2)."""
+    return 0 < len(key) <= KEY_BYTES_MAX and not key.translate(None, _IN_KEYS)
+
+
 def cut(data: bytes) -> Cut | None:
-    """A head that begins with GRABS and ends in an empty line, in parts; None: not plain."""
+    """The head of a grab, all there is of it, in parts; None: not plain."""
+    if data[-4:] != b"\r\n\r\n" or data[:_NAME_AT] != GRABS or len(data) > PLAIN_BYTES_MAX:
+        return None
     end = data.find(_TAIL, _NAME_AT, _TAIL_END_MAX)
     if end < 0:
         return None

@@ -29,6 +29,7 @@ SAME = frozenset(
 """Refusals without anything that changes from one to the next."""
 
 _GAP = 777_000_777_000_777  # a serial that none can have (lua/grab.lua), looked for in the form
+_MARK = b"\0"  # can't be in an answer
 _Headers = Sequence[tuple[bytes, bytes]]
 _Form = tuple[bytes, int]
 """Bytes with %d for the length and %b for each gap, and the length without what fills them."""
@@ -40,6 +41,13 @@ class Ready:
     def __init__(self, clock: RedisClock) -> None:
         self._clock = clock
         self._headers: _Headers = ()
+        # The one before, since the next is mostly the same: of one batch, of one millisecond.
+        self._reply: Reply | None = None
+        self._reply_more = self._grant = b""
+        self._digits = 0
+        self._decision: Decision | None = None
+        self._campaign: Campaign | None = None
+        self._decision_more = self._answer = b""
         self._granted: dict[tuple[bytes, int, bytes], _Form] = {}
         self._forms: dict[tuple[bytes, Outcome, int, str, bytes], _Form] = {}
         self._refusals: dict[tuple[bytes, Outcome, bytes], tuple[int, bytes]] = {}
@@ -47,7 +55,22 @@ class Ready:
     def granted(
         self, campaign: Campaign, serial: int, reply: Reply, more: bytes, headers: _Headers
     ) -> bytes:
-        """The 201 of a new grant."""
+        """The 201 of a new grant; a reply is of one campaign."""
+        digits = b"%d" % serial
+        if (
+            reply is not self._reply
+            or more is not self._reply_more
+            or headers is not self._headers
+            or len(digits) != self._digits
+        ):
+            self._grant = self._grant_of(campaign, reply, more, headers, len(digits))
+            self._reply, self._reply_more, self._digits = reply, more, len(digits)
+        return self._grant % (digits, digits, digits)
+
+    def _grant_of(
+        self, campaign: Campaign, reply: Reply, more: bytes, headers: _Headers, digits: int
+    ) -> bytes:
+        """The form of a 201 for serials of so many digits."""
         if headers is not self._headers:
             self._turn(headers)
         key = (campaign.name, reply.round, more)
@@ -56,13 +79,26 @@ class Ready:
             self._make_room()
             response = grab_reply(campaign, new_grant(_GAP, reply), 0)
             form = self._granted[key] = self._form(response, more, b"%d" % _GAP)
-        digits = b"%d" % serial
-        return form[0] % (digits, form[1] + 2 * len(digits), digits, digits)
+        filled = form[0] % (_MARK, form[1] + 2 * digits, _MARK, _MARK)
+        return filled.replace(b"%", b"%%").replace(_MARK, b"%b")
 
     def answer(
         self, campaign: Campaign | None, decision: Decision, more: bytes, headers: _Headers
     ) -> bytes:
         """The answer to any other decision."""
+        if (
+            decision is not self._decision
+            or campaign is not self._campaign
+            or more is not self._decision_more
+            or headers is not self._headers
+        ):
+            self._answer = self._answer_of(campaign, decision, more, headers)
+            self._decision, self._campaign, self._decision_more = decision, campaign, more
+        return self._answer
+
+    def _answer_of(
+        self, campaign: Campaign | None, decision: Decision, more: bytes, headers: _Headers
+    ) -> bytes:
         if headers is not self._headers:
             self._turn(headers)
         outcome, name = decision.outcome, b"" if campaign is None else campaign.name

@@ -26,7 +26,7 @@ from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import Pass, PassKeys, issue
 from flashgrab.store import Store
-from flashgrab.telemetry import Labels, Metrics
+from flashgrab.telemetry import Metrics, Tally
 from flashgrab.wire import Wire
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign, Catalogue
@@ -61,9 +61,7 @@ class Gateway:
     desk: Desk
     ready: Ready
     batchers: dict[str, Batcher] = field(default_factory=dict)
-    local_counters: dict[tuple[str, Outcome], tuple[tuple[str, Labels], ...]] = field(
-        default_factory=dict
-    )
+    local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
 
     def decide(
         self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
@@ -80,18 +78,14 @@ class Gateway:
 
     def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
         """An answer that cost no Redis command."""
-        known = "unknown" if campaign is None else campaign.campaign_id
-        counters = self.local_counters.get((known, outcome))
-        if counters is None:
-            name = outcome.name
-            counters = (
-                ("flashgrab_refused_locally", (name,)),
-                ("flashgrab_grabs", (known, name)),
+        tally = self.local_tallies.get((campaign, outcome))
+        if tally is None:
+            known = "unknown" if campaign is None else campaign.campaign_id
+            tally = self.local_tallies[campaign, outcome] = self.metrics.tally(
+                ("flashgrab_refused_locally", (outcome.name,)),
+                ("flashgrab_grabs", (known, outcome.name)),
             )
-            self.local_counters[known, outcome] = counters
-        values = self.metrics.values
-        for counter in counters:
-            values[counter] = values.get(counter, 0) + 1
+        tally.count += 1
 
     def batcher(self, campaign: Campaign) -> Batcher:
         found = self.batchers.get(campaign.campaign_id)

@@ -402,7 +402,9 @@ async def test_metrics_count_by_outcome_and_never_by_input(served: Served) -> No
     for user in ("u1", "u2"):
         await served.grab(campaign_id, user)
     await served.grab("made-up-campaign")
-    values = served.metrics.values
+    seen = served.metrics.snapshot()["values"]
+    values = {(name, tuple(labels)): value for name, labels, value in seen}
+    assert len(values) == len(seen)
     assert values[("flashgrab_grabs", (campaign_id, "GRANTED"))] == 1
     assert values[("flashgrab_grabs", (campaign_id, "SOLD_OUT"))] == 1
     assert values[("flashgrab_grabs", ("unknown", "CAMPAIGN_NOT_FOUND"))] >= 1
