@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flashgrab.outcomes import Outcome
 from flashgrab.store import Store
 from gateway.campaigns import Campaign
-from gateway.decisions import Decision, Grant, Reply
+from gateway.decisions import Decision, Reply
 from gateway.gate import gate_of
 from gateway.holders import LOADS_MAX, Holders
 
@@ -24,15 +24,16 @@ FORGET_EACH = 1000
 class Known(NamedTuple):
     """What the script said of one person, in one epoch and generation.
 
-    `limited`: USER_LIMIT, which names all his grants and holds for every other key. `refused`: the
-    request id that was refused otherwise, and how; good as long as nobody was granted anything
-    since `seq`, for that may have been he, and under this very key.
+    `replays`: what is answered to the keys of his grants. `limit`: USER_LIMIT, which names all his
+    grants and holds for every other key. `refused`: the request id that was refused otherwise, and
+    how; good as long as nobody was granted anything since `seq`, for that may have been he, and
+    under this very key.
     """
 
     epoch: int
     generation: int
-    grants: tuple[Grant, ...]
-    limited: bool
+    replays: tuple[Decision, ...]
+    limit: Decision | None
     refused: tuple[bytes, Outcome] | None
     seq: int
 
@@ -72,10 +73,18 @@ class Memory:
                     refusal = Decision(gate.outcome, (), now_ms)
                     self._refusals[gate.outcome] = refusal
                 return refusal
-        known = self._known.get(_name(campaign, user, device))
-        if known is not None and self._stands(campaign, known):
-            return _again(campaign, known, gate.outcome, request_id, now_ms)
-        return None
+        known = self._known.get(b"/".join((campaign.name, user, device)))
+        if known is None or not self._stands(campaign, known):
+            return None
+        for replay in known.replays:
+            if replay.grants[0].request_id.encode() == request_id:
+                return replay
+        closed = gate.outcome
+        if known.limit is not None:
+            if closed is None or closed is Outcome.SOLD_OUT:
+                return known.limit
+            return Decision(closed, (), now_ms)
+        return _again(campaign, known, closed, request_id, now_ms)
 
     def learn(
         self,
@@ -91,21 +100,20 @@ class Memory:
         if state is None or (reply.epoch, reply.generation) != (state.epoch, state.generation):
             return
         grants, outcome = decision.grants, decision.outcome
-        limited = outcome is Outcome.USER_LIMIT
-        refused = None if limited or grants else (request_id, outcome)
-        name = _name(campaign, user, device)
+        limit = decision if outcome is Outcome.USER_LIMIT else None
+        refused = None if grants else (request_id, outcome)
+        replays = tuple(Decision(Outcome.REPLAYED, (grant,), decision.at_ms) for grant in grants)
+        name = b"/".join((campaign.name, user, device))
         before = self._known.get(name)
         if before is not None and self._stands(campaign, before):
-            grants = grants if limited else before.grants + grants
-            limited = limited or before.limited
+            if limit is None:
+                replays, limit = before.replays + replays, before.limit
             if refused is None and before.seq == reply.seq:
                 refused = before.refused
         elif len(self._known) >= KNOWN_MAX:
             for oldest in list(islice(self._known, FORGET_EACH)):
                 del self._known[oldest]
-        self._known[name] = Known(
-            reply.epoch, reply.generation, grants, limited, refused, reply.seq
-        )
+        self._known[name] = Known(reply.epoch, reply.generation, replays, limit, refused, reply.seq)
 
     def _stands(self, campaign: Campaign, known: Known) -> bool:
         state = campaign.state
@@ -123,20 +131,9 @@ class Memory:
 def _again(
     campaign: Campaign, known: Known, closed: Outcome | None, request_id: bytes, now_ms: int
 ) -> Decision | None:
-    """The decision on a grab of somebody whom the script was asked about; `closed`: the gate's."""
-    for grant in known.grants:
-        if grant.request_id.encode() == request_id:
-            return Decision(Outcome.REPLAYED, (grant,), now_ms)
-    if known.limited:
-        if closed is None or closed is Outcome.SOLD_OUT:
-            return Decision(Outcome.USER_LIMIT, known.grants, now_ms)
-        return Decision(closed, (), now_ms)
+    """The decision on a grab of somebody whom the script refused; `closed`: the gate's."""
     if known.refused is None or known.refused[0] != request_id or known.seq != campaign.floor:
         return None
     if known.refused[1] is Outcome.DEVICE_LIMIT and closed in (None, Outcome.SOLD_OUT):
         return Decision(Outcome.DEVICE_LIMIT, (), now_ms)
     return Decision(closed, (), now_ms) if closed else None
-
-
-def _name(campaign: Campaign, user: bytes, device: bytes) -> bytes:
-    return b"%b/%b/%b" % (campaign.name, user, device)

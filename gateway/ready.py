@@ -101,15 +101,16 @@ class Ready:
     ) -> bytes:
         if headers is not self._headers:
             self._turn(headers)
-        outcome, name = decision.outcome, b"" if campaign is None else campaign.name
-        ready = self._refusals.get((name, outcome, more))
-        if ready is not None and ready[0] in (0, decision.at_ms):
-            return ready[1]
+        outcome, name = decision.outcome, b""
         if campaign is not None:
             if outcome is Outcome.REPLAYED:
                 return self._replayed(campaign, decision.grants[0], more)
             if outcome is Outcome.USER_LIMIT:
                 return self._limited(campaign, decision.grants, more)
+            name = campaign.name
+        ready = self._refusals.get((name, outcome, more))
+        if ready is not None and ready[0] in (0, decision.at_ms):
+            return ready[1]
         made = to_bytes(self._response(campaign, decision), headers, more=more)
         if outcome in SAME or _is_last(campaign, outcome):
             self._make_room()

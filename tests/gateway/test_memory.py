@@ -174,8 +174,8 @@ async def test_a_limit_holds_for_every_key_and_replays_his_own() -> None:
     campaign.update(state(seq=1), OPEN_MS)
     limit = Decision(Outcome.USER_LIMIT, (GRANT,), 1)
     memory = memory_of(campaign, user="u", key="k2", decision=limit)
-    assert ask(memory, campaign, "u", "k9") == Decision(Outcome.USER_LIMIT, (GRANT,), OPEN_MS)
-    assert ask(memory, campaign, "u", "k1") == Decision(Outcome.REPLAYED, (GRANT,), OPEN_MS)
+    assert ask(memory, campaign, "u", "k9") == Decision(Outcome.USER_LIMIT, (GRANT,), 1)
+    assert ask(memory, campaign, "u", "k1") == Decision(Outcome.REPLAYED, (GRANT,), 1)
     assert ask(memory, campaign, "v", "k1") is None
 
 
@@ -186,7 +186,7 @@ async def test_a_replay_says_nothing_of_other_keys() -> None:
     memory = memory_of(
         campaign, user="u", key="k1", decision=Decision(Outcome.REPLAYED, (GRANT,), 1)
     )
-    assert ask(memory, campaign, "u", "k1") == Decision(Outcome.REPLAYED, (GRANT,), OPEN_MS)
+    assert ask(memory, campaign, "u", "k1") == Decision(Outcome.REPLAYED, (GRANT,), 1)
     assert ask(memory, campaign, "u", "k2") is None
 
 
@@ -232,7 +232,7 @@ async def test_closed_comes_before_the_limit_and_after_the_replay() -> None:
     assert campaign.state is not None
     campaign.update(replace(campaign.state, status="PAUSED"), OPEN_MS)
     assert ask(memory, campaign, "u", "k9") == Decision(Outcome.PAUSED, (), OPEN_MS)
-    assert ask(memory, campaign, "u", "k1") == Decision(Outcome.REPLAYED, (GRANT,), OPEN_MS)
+    assert ask(memory, campaign, "u", "k1") == Decision(Outcome.REPLAYED, (GRANT,), 1)
 
 
 @pytest.mark.parametrize("change", [{"generation": 2}, {"epoch": 2}])
