@@ -3,6 +3,7 @@
 import asyncio
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,13 @@ CALLS_MAX = 2
 TURNS_MAX = 8
 """Turns of the loop that a batch may go on gathering: some 10 µs each while nothing else is to be
 done, and each of them brings requests that would otherwise have to wait for this call to end."""
+SLOW_S = 0.004
+"""Where the quickest of the last calls took so long, Redis waits for its disk: it does so once a
+call, so that one call with all who wait is worth two of half the width. Then there is one at a
+time, and after it the next waits a little for those who were in it: they come back soon."""
+WAIT_SHARE, WAIT_S_MAX = 0.25, 0.002
+LOOK_BACK = 8
+"""Calls."""
 LATE_SHARE = 0.1
 """A request with less than this share of its time left is answered unsent: a call cut short by
 its deadline takes down the connection, and with it the calls of all other campaigns."""
@@ -107,6 +115,10 @@ class Batcher:
         self._in_flight = 0
         self._asking: set[asyncio.Task[None]] = set()
         self._flush_due = False
+        self._took_s: deque[float] = deque(maxlen=LOOK_BACK)
+        self._calls_max = CALLS_MAX
+        self._enough = 0  # requests that end the wait after a call; 0: there is none
+        self._wait: asyncio.TimerHandle | None = None
         self._said = ""
         self._gathered = 0  # requests that waited at the last turn
         self._turns = 0
@@ -132,7 +144,10 @@ class Batcher:
         waiting.waiters.append(waiter)
         waiting.since.append(now)
         waiting.words += (user, device, request_id)
-        if not self._flush_due and self._may_call():
+        if self._flush_due:
+            if size + 1 == self._enough:
+                self._flush()
+        elif self._may_call():
             self._flush_due = True
             self._gathered, self._turns = size + 1, 0
             self._loop.call_soon(self._gather)
@@ -149,8 +164,23 @@ class Batcher:
         else:
             self._flush()
 
+    def _after(self, size: int, took_s: float) -> None:
+        """A call of so many has ended: the next one now, or when they have come back."""
+        self._took_s.append(took_s)
+        quickest_s = min(self._took_s)
+        self._calls_max = CALLS_MAX if quickest_s < SLOW_S else 1
+        if quickest_s < SLOW_S or self._calls or self._flush_due:
+            self._flush()
+        else:
+            self._flush_due, self._enough = True, len(self._waiting) + size
+            wait_s = min(quickest_s * WAIT_SHARE, WAIT_S_MAX)
+            self._wait = self._loop.call_later(wait_s, self._flush)
+
     def _flush(self) -> None:
-        self._flush_due = False
+        self._flush_due, self._enough = False, 0
+        if self._wait is not None:
+            self._wait.cancel()
+            self._wait = None
         self._refuse_late()
         while len(self._waiting) and self._may_call():
             batch, self._waiting = self._waiting, _Batch()
@@ -163,7 +193,7 @@ class Batcher:
         """At once while nothing is in flight; beside a call only with as many as it carries."""
         if not self._calls:
             return True
-        return self._calls < CALLS_MAX and len(self._waiting) >= self._in_flight
+        return self._calls < self._calls_max and len(self._waiting) >= self._in_flight
 
     def _refuse_late(self) -> None:
         before = time.monotonic() - self._deadline_s * (1 - LATE_SHARE)
@@ -190,6 +220,7 @@ class Batcher:
             self._note(batch, started, said)
             if said[0] == DECIDED:
                 self._end(batch, said, Outcome.BACKEND_UNAVAILABLE)
+                self._after(len(batch), time.perf_counter() - started)
                 return
         self._go_on(batch, call)
 
@@ -214,6 +245,7 @@ class Batcher:
         except Exception as error:
             self._failed(error)
         self._end(batch, said, outcome)
+        self._flush()
 
     async def _ask(self, batch: _Batch, first: "asyncio.Future[list[Any]] | None") -> list[Any]:
         """Ask the script; once more where the reply was lost (the request ids make it a replay)
@@ -290,7 +322,7 @@ class Batcher:
     # -- its end -----------------------------------------------------------------------------------
 
     def _end(self, batch: _Batch, said: list[Any] | None, outcome: Outcome) -> None:
-        """All hear what was said, or this outcome; what has come meanwhile may be next."""
+        """All hear what was said, or this outcome."""
         self._calls -= 1
         self._in_flight -= len(batch)
         reply, results = None, None
@@ -304,7 +336,6 @@ class Batcher:
             self._give_up(batch, outcome)
         else:
             self._tell(batch, reply, results)
-        self._flush()
 
     def _tell(self, batch: _Batch, reply: Reply, results: Sequence[int | Decision]) -> None:
         campaign = self._campaign

@@ -11,12 +11,12 @@ from structlog.testing import capture_logs
 
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.outcomes import Outcome, Verdict
-from gateway.batch import CALLS_MAX
+from gateway.batch import CALLS_MAX, LOOK_BACK, SLOW_S
 from gateway.decisions import Decision, read_grants
 from tests.gateway.crowd import Sent, crowd, request_bytes
 from tests.gateway.proxy import Proxy, proxied
 from tests.gateway.serving import HOUR_MS, Served, serving, until
-from tests.gateway.wires import HeldWire, ToldWire
+from tests.gateway.wires import HeldWire, SlowWire, ToldWire
 from tests.lua.server import Valkey, valkey
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +77,25 @@ async def test_the_next_batch_fills_while_calls_are_in_flight(served: Served) ->
     assert outcomes(await asyncio.gather(*answers)) == {Outcome.GRANTED: len(answers)}
     assert wire.calls == [3] * CALLS_MAX + [12]
     assert batcher.requests == 0
+
+
+async def test_a_slow_disk_gets_one_wide_call_at_a_time(served: Served) -> None:
+    """Those who come back after a call share the next one, with those who waited meanwhile."""
+    campaign_id = await served.campaign(quota=1000)
+    wire = SlowWire(served.gateway.wire, slow_ms=int(SLOW_S * 1000) + 2)
+    batcher = served.through(wire, campaign_id)
+
+    async def client(name: int) -> None:
+        for turn in range(20):
+            decision = await batcher.submit(f"u{name}-{turn}", "", "k")
+            assert decision.outcome is Outcome.GRANTED
+
+    first = [asyncio.create_task(client(n)) for n in range(5)]
+    await turns()
+    await asyncio.gather(*first, *(client(n) for n in range(5, 25)))
+    assert set(wire.at_once[LOOK_BACK:]) == {1}
+    later = wire.calls[LOOK_BACK + 2 :]
+    assert sum(later) / len(later) > 20
 
 
 async def test_a_call_carries_at_most_batch_max(served: Served) -> None:

@@ -54,3 +54,22 @@ class ToldWire(_Connected):
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+
+class SlowWire(HeldWire):
+    """A real wire, each of its calls some milliseconds late, as on a slow disk."""
+
+    def __init__(self, wire: Wire, slow_ms: int) -> None:
+        super().__init__(wire, released=True)
+        self._slow_ms = slow_ms
+        self.at_once: list[int] = []
+        self._now = 0
+
+    async def run(self, script: Script, keys: list[str], args: list[Any], timeout_ms: int) -> Any:
+        self._now += 1
+        self.at_once.append(self._now)
+        try:
+            await asyncio.sleep(self._slow_ms / 1000)
+            return await super().run(script, keys, args, timeout_ms)
+        finally:
+            self._now -= 1
