@@ -1,5 +1,7 @@
 """`flashgrab gateway` as its users run it: signals, ports, settings, processes, metrics."""
 
+import contextlib
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +128,25 @@ def test_sigterm_during_the_start_ends_it(server: Valkey, processes: str, moment
         until("no child is left", lambda: not any(map(is_alive, children)))
     finally:
         gateway.close()
+
+
+# -- open files ------------------------------------------------------------------------------------
+
+
+def test_more_connections_than_the_soft_limit(server: Valkey) -> None:
+    """Started with a soft limit of 128 open files, it raises that and serves 200 connections."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+            gateway = stack.enter_context(running(environment(server)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        port = int(gateway.url.rpartition(":")[2])
+        for _ in range(200):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
 # -- what it refuses to start with ---------------------------------------------------------------
