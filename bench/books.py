@@ -39,6 +39,21 @@ class Books(Protocol):
         ...
 
 
+def publish(ask: Ask, campaign: str, quota: int) -> None:
+    """A campaign that is open for an hour, one coupon a user. Raises BadRun."""
+    seconds, micros = ask("TIME")
+    opens_at = int(seconds) * 1000 + int(micros) // 1000
+    run = ask("INFO", "server")["run_id"]
+    definition = json.dumps({"name": "Bench", "rule": {}})
+    schema = "1"
+    args: list[str | int] = [schema, 1, run, 1, "bench", definition, 1, 0, 10_000_000]
+    args += [opens_at, opens_at + HOUR_MS, quota]
+    script = (ROOT / "lua" / "publish.lua").read_text()
+    reply = ask("EVAL", script, 2, f"{{c:{campaign}}}", f"{{c:{campaign}}}:r:1", *args)
+    require(reply == [0], f"publish.lua answered {reply}")
+    ask("SADD", "flashgrab:campaigns", campaign)
+
+
 class CampaignBooks:
     """A campaign as lua/README.md has it: ours, and that of the reference with our script."""
 
@@ -46,17 +61,7 @@ class CampaignBooks:
         self.replays = replays
 
     def prepare(self, ask: Ask, quota: int) -> None:
-        seconds, micros = ask("TIME")
-        opens_at = int(seconds) * 1000 + int(micros) // 1000
-        run = ask("INFO", "server")["run_id"]
-        definition = json.dumps({"name": "Bench", "rule": {}})
-        schema = "1"
-        args: list[str | int] = [schema, 1, run, 1, "bench", definition, 1, 0, 10_000_000]
-        args += [opens_at, opens_at + HOUR_MS, quota]
-        publish = (ROOT / "lua" / "publish.lua").read_text()
-        reply = ask("EVAL", publish, 2, _key(), _key(":r:1"), *args)
-        require(reply == [0], f"publish.lua answered {reply}")
-        ask("SADD", "flashgrab:campaigns", CAMPAIGN)
+        publish(ask, CAMPAIGN, quota)
 
     def granted(self, ask: Ask) -> int:
         return int(ask("HGET", _key(":r:1"), "granted"))

@@ -7,7 +7,6 @@ then the duplicate storm W3 of those who already hold one), and a sale that is o
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from threading import Event, Thread
 
 from bench import wrk
@@ -91,7 +90,7 @@ class Bench:
         name = "W3" if workload == "W3" else f"{workload}-{condition.connections}"
         file = requests.file(name)
         granted_before = server.settled()
-        before, busy, driver = server.read(), machine_busy(), _children_cpu()
+        before, busy, driver = server.read(), machine_busy(), wrk.cpu()
         with _Watch(server, requests, workload) as watch:
             seen = self.drive(
                 server,
@@ -101,7 +100,7 @@ class Bench:
                 again=workload != "W1" or system.books is None,
             )
         after, busy = server.read(), machine_busy() - busy
-        driver = _children_cpu() - driver
+        driver = wrk.cpu() - driver
         granted = server.settled() - granted_before
         check_answers(system, workload, condition, seen, granted)
         require(watch.wrong == "", f"{system.name}, {workload}: {watch.wrong}")
@@ -205,9 +204,3 @@ class _Watch:
                 return
             if answer != wanted:
                 self.wrong = f"answered {answer}, not {wanted}"
-
-
-def _children_cpu() -> float:
-    """CPU seconds of children that have ended: wrk's."""
-    usage = getrusage(RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
 from bench.processes import BadRun, pinned
 from bench.requests import head
@@ -34,6 +35,12 @@ class Figures:
 def available() -> bool:
     """Whether wrk is installed."""
     return shutil.which("wrk") is not None
+
+
+def cpu() -> float:
+    """CPU seconds of children that have ended: wrk's."""
+    usage = getrusage(RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def drive(

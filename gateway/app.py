@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
@@ -25,14 +25,19 @@ from gateway.campaigns import Catalogue
 from gateway.cors import Cors
 from gateway.cors import options as cors_options
 from gateway.desk import Desk
+from gateway.gateway import Gateway, State
 from gateway.identity import Identity
 from gateway.memory import Memory
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
-from gateway.routes import ROUTES, Gateway, State, http_error, server_error, store_error
+from gateway.routes import ROUTES, http_error, server_error, store_error
 
 REPORT_MS = 500
-WARM_MS_MAX = 3000
+STEP_MS = 10
+WARM_MS_MAX = 10_000
+"""Between a Redis that answers and the first request: time to read all campaigns."""
+AWAY_MS_MAX = 3000
+"""Without Redis; then buyers are told 503, and /readyz says what is missing."""
 
 log = structlog.get_logger()
 
@@ -97,7 +102,7 @@ async def running(
     gateway.catalogue.start()
     reporter = asyncio.create_task(_report(gateway, report_due), name="report")
     try:
-        await _wait(lambda: wire.connected.is_set() and gateway.catalogue.loaded)
+        await _warm(wire, gateway.catalogue)
         yield gateway
     finally:
         await end([reporter])
@@ -107,12 +112,17 @@ async def running(
         await store.close()
 
 
-async def _wait(ready: Callable[[], bool]) -> None:
-    """Warm before the first request, bounded: /readyz says what is missing after that."""
-    for _ in range(WARM_MS_MAX // 10):
-        if ready():
+async def _warm(wire: Wire, catalogue: Catalogue) -> None:
+    """Nothing is accepted before this ends: other processes of the port may be warm already."""
+    away_ms = 0
+    for _ in range(WARM_MS_MAX // STEP_MS):
+        connected = wire.connected.is_set()
+        if connected and catalogue.loaded:
             return
-        await asyncio.sleep(0.01)
+        away_ms += 0 if connected else STEP_MS
+        if away_ms > AWAY_MS_MAX:
+            return
+        await asyncio.sleep(STEP_MS / 1000)
 
 
 async def _report(gateway: Gateway, due: asyncio.Event) -> None:

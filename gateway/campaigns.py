@@ -23,6 +23,9 @@ OVER_MS = 60_000
 ENDED_TURNS = 12
 """A campaign that ended over OVER_MS ago is looked at in one turn of so many: about 10 s."""
 
+NOT_READ = "unknown"
+"""Stands in for all campaigns until they were read: NOT_WARMED, where a 404 might be a lie."""
+
 PublicStatus = Literal["NOT_STARTED", "CLAIMABLE", "SOLD_OUT", "ENDED", "PAUSED", "OFFLINE"]
 
 log = structlog.get_logger()
@@ -149,10 +152,19 @@ class Catalogue:
         self._unreadable: dict[str, str] = {}
         self._read_at: dict[str, OutboxStanding] = {}  # before the last reading that went well
         self._turn = 0
-        self.loaded = False
+        self._default: Campaign | None = Campaign(NOT_READ)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all campaigns were read; before, an id that is not known may yet be one."""
+        return self._default is None
 
     def get(self, campaign_id: str) -> Campaign | None:
-        return self._campaigns.get(campaign_id)
+        return self._campaigns.get(campaign_id, self._default)
+
+    def named(self, name: bytes) -> Campaign | None:
+        """The same by the bytes of the id."""
+        return self.by_name.get(name, self._default)
 
     def __iter__(self) -> Iterator[Campaign]:
         return iter(list(self._campaigns.values()))
@@ -181,7 +193,7 @@ class Catalogue:
                 self._read_at.pop(campaign_id, None)
                 if await self.refresh(campaign_id, now_ms) and standing is not None:
                     self._read_at[campaign_id] = standing
-        self.loaded = True
+        self._default = None
 
     def _is_over(self, campaign_id: str, now_ms: int) -> bool:
         campaign = self._campaigns.get(campaign_id)

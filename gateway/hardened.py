@@ -23,6 +23,12 @@ class _Broken(Exception):
 class Hardened(HttpToolsProtocol):
     """One connection. A message is what the parser is in: a head, then perhaps a body."""
 
+    # With more than 30 names in its dictionary each connection would have a table of its own.
+    __slots__ = (
+        "_body_bytes", "_broken", "_deadline", "_fields", "_head_bytes", "_hosts", "_in_head",
+        "_messages", "_running", "receiving",
+    )  # fmt: skip
+
     REQUEST_S = 5.0
     """From the first byte of a request to its last."""
     HEAD_BYTES_MAX = 16 * 1024
@@ -173,8 +179,15 @@ class Hardened(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if not self.receiving and self.is_answered():
+            self._forget()
         if self._broken is not None and self.is_answered() and not self.transport.is_closing():
             self._say()
+
+    def _forget(self) -> None:
+        """What was asked and answered: 3 KB that would stay as long as the client does."""
+        self._running = self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers, self.url = [], b""
 
     def _say(self) -> None:
         assert self._broken is not None

@@ -77,7 +77,7 @@ class Lane(Hardened):
         self._active = True
         campaign = gateway.catalogue.by_name.get(name)
         if who is None or campaign is None or who[1] != name or campaign.missing:
-            return self._refuse_here(campaign, name, token, who)
+            return self._refuse_here(gateway.catalogue.named(name), name, token, who)
         if key is None:
             key = (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
         decision = gateway.decide(campaign, who[2], who[3], key, desk.now_ms)

@@ -2,9 +2,8 @@
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
 from hashlib import blake2s
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flashgrab.clock import Clock, to_rfc3339
+from flashgrab.clock import to_rfc3339
 from flashgrab.ids import (
     OWN_REQUEST_PREFIX,
     is_campaign_id,
@@ -24,83 +23,14 @@ from flashgrab.ids import (
 )
 from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
-from flashgrab.passes import Pass, PassKeys, issue
-from flashgrab.store import Store
-from flashgrab.telemetry import Metrics, Tally
-from flashgrab.wire import Wire
-from gateway.batch import Batcher, Bounds
-from gateway.campaigns import Campaign, Catalogue
-from gateway.decisions import Decision, read_grants
-from gateway.desk import Desk
-from gateway.identity import Identity
-from gateway.memory import Memory
+from flashgrab.passes import Pass, issue
+from gateway.decisions import read_grants
+from gateway.gateway import Gateway, State
 from gateway.openapi import document
-from gateway.ready import Ready
-from gateway.redis_clock import RedisClock
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
 
 BODY_BYTES_MAX = 4096
 CLOCKS_DIFFER = "The clocks of this gateway and of Redis differ; passes cannot be judged."
-
-
-@dataclass
-class Gateway:
-    """Everything that the routes work with; one a process."""
-
-    bounds: Bounds
-    pass_keys: PassKeys
-    identity: Identity
-    demo: bool
-    clock: Clock
-    redis_clock: RedisClock
-    store: Store
-    wire: Wire
-    catalogue: Catalogue
-    metrics: Metrics
-    memory: Memory
-    desk: Desk
-    ready: Ready
-    batchers: dict[str, Batcher] = field(default_factory=dict)
-    local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
-
-    def decide(
-        self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
-    ) -> Decision | None:
-        """The decision that needs no Redis command; None while another server may answer there."""
-        state = campaign.state
-        if state is None or state.run != self.wire.run_id:
-            return None
-        return self.memory.decide(campaign, user, device, request_id, now_ms)
-
-    def in_flight(self) -> int:
-        """Grabs that wait for the script, or for a place in its next call."""
-        return sum(batcher.requests for batcher in list(self.batchers.values()))
-
-    def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
-        """An answer that cost no Redis command."""
-        tally = self.local_tallies.get((campaign, outcome))
-        if tally is None:
-            known = "unknown" if campaign is None else campaign.campaign_id
-            tally = self.local_tallies[campaign, outcome] = self.metrics.tally(
-                ("flashgrab_refused_locally", (outcome.name,)),
-                ("flashgrab_grabs", (known, outcome.name)),
-            )
-        tally.count += 1
-
-    def batcher(self, campaign: Campaign) -> Batcher:
-        found = self.batchers.get(campaign.campaign_id)
-        if found is None:
-            found = Batcher(
-                campaign, self.wire, self.redis_clock, self.bounds, self.metrics, self.memory
-            )
-            self.batchers[campaign.campaign_id] = found
-        return found
-
-
-class State(TypedDict):
-    """Typed lifespan state."""
-
-    gateway: Gateway
 
 
 class Grab:

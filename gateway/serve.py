@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -28,6 +29,8 @@ DRAIN_S = 5
 RESPAWN_PAUSE_S = 0.2
 SNAPSHOT_S = 1.0
 GC_OBJECTS = 5000
+FILES_MAX = 1 << 20
+"""A connection is an open file. The usual soft limit, 1,024, is there for select(2)."""
 
 log = structlog.get_logger()
 
@@ -50,6 +53,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(settings: GatewaySettings, processes: int) -> int:
     """Run until SIGTERM or SIGINT, drain, return the exit status."""
     configure_logs("gateway", settings.log_json)
+    open_files()
     metrics = Metrics()
     try:
         sock = listen(settings.host, settings.port)
@@ -68,6 +72,15 @@ def serve(settings: GatewaySettings, processes: int) -> int:
         return asyncio.run(parent.run())
     run_process(settings, sock, metrics)
     return 0
+
+
+def open_files() -> None:
+    """As many as this process may have; its children inherit that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a lower bound than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _cannot_listen(host: str, port: int, variable: str, error: OSError) -> int:

@@ -21,7 +21,11 @@ def bench(
         Path | None, typer.Option(help="Result file without its ending; default bench/results/.")
     ] = None,
 ) -> None:
-    """Compare our grab with other designs, on this machine (bench/README.md has the method)."""
+    """Compare our grab with other designs, on this machine (bench/README.md has the method).
+
+    In a checkout, more of them: python -m bench.curve (load), bench.drain (outbox to ledger),
+    bench.memory (holders, open connections).
+    """
     raise typer.Exit(run(CHECKOUT, quick=quick, out=out))
 
 

@@ -1,12 +1,16 @@
 """Valkey restarted, and Valkey with older data than it had."""
 
 import shutil
+import threading
+import time
+from itertools import count
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.e2e.buyers import Buyer
-from tests.e2e.running import simple, stack, until
+from tests.e2e.running import Stack, simple, stack, until
 
 pytestmark = [pytest.mark.xdist_group("restarts"), pytest.mark.timeout(180)]
 
@@ -53,3 +57,75 @@ def test_older_data_in_place_of_valkeys_are_refused(data: Path) -> None:
 def _replayed(buyer: Buyer) -> str | None:
     response = buyer.grab("a")
     return str(response.json()["grab_id"]) if response.status_code == 200 else None
+
+
+SERVING_S = 2.0
+"""Promised, from the moment that Valkey answers again to the next grant."""
+NOISE_S = 8.0
+"""What a machine may add on which other tests run."""
+
+
+def test_a_restart_under_load_is_felt_as_503_at_most(data: Path) -> None:
+    """Valkey is killed under buyers who grab all the time: nobody is told anything but a grant, a
+    replay, or 503 with Retry-After; then grants go on, and every key that was answered 503 gets
+    its coupon when it is repeated, once."""
+    with stack(data, "--demo") as running:
+        campaign_id = running.campaign(simple("restart", quota=100_000))
+        buyers = [_Buying(running, campaign_id, f"u{n}-") for n in range(8)]
+        threads = [threading.Thread(target=buyer.run) for buyer in buyers]
+        for thread in threads:
+            thread.start()
+        try:
+            until("all are served", lambda: all(b.granted for b in buyers))
+            old = running.kill("valkey")
+            until("all have felt it", lambda: all(b.refused for b in buyers))
+            running.back("valkey", old)
+            began, before = time.monotonic(), {b: b.granted for b in buyers}
+            until("grants go on", lambda: all(b.granted > before[b] for b in buyers), NOISE_S)
+            seconds = time.monotonic() - began
+        finally:
+            for buyer in buyers:
+                buyer.stopped = True
+            for thread in threads:
+                thread.join()
+        print(f"all are granted again after {seconds:.2f} s; promised: {SERVING_S} s")
+        assert [b.wrong for b in buyers if b.wrong] == []
+        verdict = running.audit("--campaign", campaign_id)
+        assert verdict["ok"], verdict
+        assert verdict["campaigns"][0]["granted"] == sum(b.granted for b in buyers)
+        assert running.stop() == 0
+
+
+class _Buying:
+    """One user after the other, each until his one key is answered with his coupon."""
+
+    def __init__(self, running: Stack, campaign_id: str, prefix: str) -> None:
+        self._stack = running
+        self._campaign_id = campaign_id
+        self._prefix = prefix
+        self.granted = 0
+        self.refused = 0
+        self.wrong = ""
+        self.stopped = False
+
+    def run(self) -> None:
+        with httpx2.Client(timeout=10) as client:
+            for number in count():
+                if self.stopped or self.wrong:
+                    return
+                buyer = Buyer.enter(self._stack, self._campaign_id, f"{self._prefix}{number}")
+                self._buy(client, buyer)
+
+    def _buy(self, client: httpx2.Client, buyer: Buyer) -> None:
+        url = f"{self._stack.gateway_url}/v1/campaigns/{self._campaign_id}/grabs"
+        headers = {"authorization": f"Bearer {buyer.token}", "idempotency-key": "k"}
+        while not self.wrong:
+            answer = client.post(url, headers=headers)
+            if answer.status_code in (200, 201):
+                self.granted += 1
+                return
+            if answer.status_code != 503 or "retry-after" not in answer.headers:
+                self.wrong = f"{answer.status_code} {answer.text}"
+            elif answer.json()["code"] not in ("BACKEND_UNAVAILABLE", "NOT_WARMED"):
+                self.wrong = answer.text
+            self.refused += 1

@@ -1,4 +1,4 @@
-"""A TCP proxy between gateway and Redis that loses a reply after its script ran."""
+"""A TCP proxy between gateway and Redis that loses replies, or holds commands up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ class Proxy:
     def __init__(self, redis_port: int) -> None:
         self._redis_port = redis_port
         self._armed: Literal["", "swallow", "reset", "hold"] = ""
+        self._stop_new_at = b""
         self._released = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.reached = 0
@@ -40,7 +41,14 @@ class Proxy:
         self._released.clear()
         self._armed = "hold"
 
+    def stop_new_at(self, word: bytes) -> None:
+        """Connections made from here on stop at the first command with this word, until released;
+        `reached` counts them."""
+        self._released.clear()
+        self._stop_new_at = word
+
     def release(self) -> None:
+        self._stop_new_at = b""
         self._released.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,12 +56,12 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        asked = asyncio.Event()
+        asked, stop_at = asyncio.Event(), self._stop_new_at
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._redis_port)
             try:
                 async with asyncio.TaskGroup() as ways:
-                    ways.create_task(self._requests(reader, up_writer, asked))
+                    ways.create_task(self._requests(reader, up_writer, asked, stop_at))
                     ways.create_task(self._replies(up_reader, writer, asked))
             finally:
                 up_writer.transport.abort()
@@ -71,9 +79,16 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _requests(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        asked: asyncio.Event,
+        stop_at: bytes,
     ) -> None:
         while data := await reader.read(CHUNK_BYTES):
+            if stop_at and stop_at in data:
+                self.reached += 1
+                await self._released.wait()
             if b"EVALSHA" in data:
                 asked.set()
             writer.write(data)

@@ -24,9 +24,9 @@ from flashgrab.wire import Wire
 from gateway.app import make_app
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign
+from gateway.gateway import Gateway
 from gateway.hardened import Hardened
 from gateway.lane import Lane
-from gateway.routes import Gateway
 from gateway.serve import listen
 
 PASS_KEYS = "t1:" + "k" * 40

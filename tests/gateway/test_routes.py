@@ -248,8 +248,8 @@ async def test_health(served: Served) -> None:
 
 
 async def test_ready_names_what_is_missing() -> None:
-    """Started without Redis: alive, but not ready, naming Redis and the campaigns; grabs of
-    campaigns that it cannot know are 404, none is granted."""
+    """Started without Redis: alive, but not ready, naming Redis and the campaigns; a grab of a
+    campaign that it cannot know yet is to be asked again, not 404: it may have been won before."""
     async with serving("redis://127.0.0.1:1/0", request_deadline_ms=200) as served:
         assert (await served.http.get("/livez")).status_code == 200
         response = await served.http.get("/readyz")
@@ -257,7 +257,10 @@ async def test_ready_names_what_is_missing() -> None:
         assert body["missing"] == ["redis", "campaigns"]
         assert "redis" in body["detail"]
         assert "retry-after" in response.headers
-        assert_problem(await served.grab("any"), 404, "CAMPAIGN_NOT_FOUND")
+        refused = await served.grab("any")
+        assert_problem(refused, 503, "NOT_WARMED")
+        assert "retry-after" in refused.headers
+        assert_problem(await served.http.get("/v1/campaigns/any"), 503, "NOT_WARMED")
 
 
 class WrongClock(SystemClock):

@@ -1,31 +1,31 @@
 """`flashgrab gateway` as its users run it: signals, ports, settings, processes, metrics."""
 
 import contextlib
-import os
+import resource
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import httpx2
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flashgrab import scripts
-from flashgrab.keys import REGISTRY
-from flashgrab.passes import PassKeys, issue
 from gateway.serve import listen
-from tests.gateway.serving import HOUR_MS, IDENTITY_KEY, PASS_KEYS
-from tests.lua.server import Client, Valkey, valkey
+from tests.gateway.process import (
+    COMMAND,
+    UP_S,
+    Running,
+    environment,
+    is_alive,
+    publish,
+    running,
+    until,
+)
+from tests.lua.server import Valkey, valkey
 
-COMMAND = [sys.executable, "-P", "-m", "flashgrab.cli", "gateway"]
-UP_S = 20
 CONTRACT = {
     "flashgrab_grabs": ("campaign", "outcome"),
     "flashgrab_grab_seconds": (),
@@ -47,117 +47,6 @@ def server() -> Iterator[Valkey]:
     """A Valkey that tests may freeze."""
     with valkey(tcp=True) as running:
         yield running
-
-
-def until(what: str, met: Callable[[], Any], within_s: float = UP_S) -> Any:
-    """Wait for a condition, and give its value; fails naming it."""
-    end = time.monotonic() + within_s
-    while True:
-        if value := met():
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {within_s} s: {what}")
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def environment(server: Valkey, **changes: str) -> dict[str, str]:
-    """A whole environment of a gateway on free ports, nothing of this one's."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("FLASHGRAB_")}
-    values = {
-        "REDIS_URL": server.url,
-        "PASS_KEYS": PASS_KEYS,
-        "IDENTITY_KEY": IDENTITY_KEY,
-        "PORT": str(free_port()),
-        "METRICS_PORT": str(free_port()),
-        **changes,
-    }
-    return clean | {f"FLASHGRAB_{name}": value for name, value in values.items()}
-
-
-class Running:
-    """A gateway as a process; what it says goes to a file."""
-
-    def __init__(self, env: Mapping[str, str], *arguments: str) -> None:
-        self.url = f"http://127.0.0.1:{env['FLASHGRAB_PORT']}"
-        self.metrics_url = f"http://127.0.0.1:{env['FLASHGRAB_METRICS_PORT']}/metrics"
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=env, stdout=self._said, stderr=self._said
-        )
-
-    @property
-    def said(self) -> str:
-        self._said.seek(0)
-        return self._said.read()
-
-    @property
-    def children(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
-
-    def is_ready(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"ended with {self.process.returncode}: {self.said}")
-        try:
-            return httpx2.get(self.url + "/readyz").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def grab(self, campaign_id: str, user: str, timeout_s: float = 5) -> httpx2.Response:
-        expires_ms = int(time.time() * 1000) + HOUR_MS
-        token = issue(PassKeys.parse(PASS_KEYS), campaign_id, user, "", expires_ms)
-        headers = {"authorization": f"Bearer {token}", "idempotency-key": "k"}
-        path = f"{self.url}/v1/campaigns/{campaign_id}/grabs"
-        return httpx2.post(path, headers=headers, timeout=timeout_s)
-
-    def counted(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that carry these labels."""
-        text = httpx2.get(self.metrics_url).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-    def close(self) -> None:
-        children = self.children if self.process.poll() is None else []
-        for pid in [self.process.pid, *children]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self._said.close()
-
-
-@contextlib.contextmanager
-def running(env: Mapping[str, str], *arguments: str) -> Iterator[Running]:
-    """A gateway until the block ends, ready."""
-    gateway = Running(env, *arguments)
-    try:
-        until("the gateway is ready", gateway.is_ready)
-        yield gateway
-    finally:
-        gateway.close()
-
-
-def publish(server: Valkey, campaign_id: str, quota: int = 1000) -> None:
-    """A campaign that is open."""
-    client = Client(server.path)
-    now_ms = client.now_ms()
-    run = next(
-        line[7:] for line in client.call("INFO", "server").split("\r\n") if line[:7] == "run_id:"
-    )
-    definition = '{"name": "A test", "rule": {}}'
-    args = [scripts.SCHEMA, 1, run, 1, "op", definition, 1, 0, 10**6]
-    touched = [f"{{c:{campaign_id}}}", f"{{c:{campaign_id}}}:r:1"]
-    client.script(scripts.PUBLISH, touched, [*args, now_ms - 1000, now_ms + HOUR_MS, quota])
-    client.call("SADD", REGISTRY, campaign_id)
-    client.close()
 
 
 # -- signals -----------------------------------------------------------------------------------
@@ -236,9 +125,28 @@ def test_sigterm_during_the_start_ends_it(server: Valkey, processes: str, moment
         children = gateway.children
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(UP_S) in (0, -signal.SIGTERM)
-        until("no child is left", lambda: not any(map(_is_alive, children)))
+        until("no child is left", lambda: not any(map(is_alive, children)))
     finally:
         gateway.close()
+
+
+# -- open files ------------------------------------------------------------------------------------
+
+
+def test_more_connections_than_the_soft_limit(server: Valkey) -> None:
+    """Started with a soft limit of 128 open files, it raises that and serves 200 connections."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+            gateway = stack.enter_context(running(environment(server)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        port = int(gateway.url.rpartition(":")[2])
+        for _ in range(200):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
 # -- what it refuses to start with ---------------------------------------------------------------
@@ -310,55 +218,7 @@ def test_secrets_are_not_in_what_it_says(server: Valkey) -> None:
         gateway.close()
 
 
-# -- processes and metrics -----------------------------------------------------------------------
-
-
-def test_two_processes_are_replaced_and_end_with_their_parent(server: Valkey) -> None:
-    """Two serve on one port. One is killed: another takes its place, what it had counted stays
-    in the sum, and the one metrics listener never goes back. The parent is killed: no child is
-    left, and the port is free."""
-    publish(server, "pair")
-    env = environment(server)
-    with running(env, "--processes", "2") as gateway:
-        first = until("two children", lambda: len(gateway.children) == 2 and gateway.children)
-        sent = [gateway.grab("pair", f"u{n}") for n in range(40)]
-        assert {answer.status_code for answer in sent} == {201}
-
-        def granted() -> float:
-            return gateway.counted("flashgrab_grabs_total", campaign="pair", outcome="GRANTED")
-
-        until("all are counted", lambda: granted() == 40)
-        os.kill(first[0], signal.SIGKILL)
-
-        def replaced() -> bool:
-            assert granted() == 40
-            now = gateway.children
-            return len(now) == 2 and first[0] not in now
-
-        until("it is replaced", replaced)
-        until("it serves", gateway.is_ready)
-        for n in range(40, 60):
-            assert gateway.grab("pair", f"u{n}").status_code == 201
-        until("these too", lambda: granted() == 60)
-        assert gateway.counted("flashgrab_grab_seconds_count") == 60
-        assert gateway.counted("flashgrab_inflight") == 0
-        assert gateway.counted("flashgrab_left", campaign="pair") <= 1000
-        assert "process_died" in gateway.said
-
-        children = gateway.children
-        assert len(children) == 2
-        gateway.process.kill()
-        gateway.process.wait()
-        until("no child is left", lambda: not any(map(_is_alive, children)))
-        listen("127.0.0.1", int(env["FLASHGRAB_PORT"])).close()
-
-
-def _is_alive(pid: int) -> bool:
-    """Not gone, and not a zombie that nobody has buried yet."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+# -- metrics and log -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -87,8 +87,7 @@ class Oracle:
         """Verdict, round, left and results."""
         if verdict := self._verdict(caller, now_ms):
             return verdict, 0, -1, []
-        numbered = enumerate(self.rounds, 1)
-        number = next((n for n, r in numbered if r.opens_at <= now_ms < r.closes_at), 0)
+        number = self.round_at(now_ms)
         before = len(self.grants)
         results = [self._one(request, number, now_ms) for request in requests]
         if fresh := self.grants[before:]:
@@ -108,6 +107,19 @@ class Oracle:
         return 6 if to_come and to_come[0] not in (caller.number, caller.number + 1) else 0
 
     def _one(self, request: Request, number: int, now_ms: int) -> int | str:
+        result = self.judge(request, number, now_ms)
+        if isinstance(result, int) and result > 0:
+            self.grants.append(Grant(result, number, *request))
+        return result
+
+    def round_at(self, now_ms: int) -> int:
+        """The number of the round that is open; 0 between rounds."""
+        numbered = enumerate(self.rounds, 1)
+        return next((n for n, r in numbered if r.opens_at <= now_ms < r.closes_at), 0)
+
+    def judge(self, request: Request, number: int, now_ms: int) -> int | str:
+        """The result of one request, in the script's words; a serial that is granted changes
+        nothing yet. `number` is the open round's."""
         user, device, request_id = request
         mine = [g for g in self.grants if g.user == user]
         for grant in mine:
@@ -126,10 +138,7 @@ class Oracle:
         refusal = next((name for name, holds in refusals.items() if holds), None)
         if refusal == "USER_LIMIT":
             return "U" + "".join(g.entry for g in mine)
-        if refusal:
-            return REFUSED[refusal]
-        self.grants.append(Grant(len(self.grants) + 1, number, user, device, request_id))
-        return len(self.grants)
+        return REFUSED[refusal] if refusal else len(self.grants) + 1
 
     def apply(
         self, epoch: int, version: int, operation: str, status: str, quotas: Sequence[int]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateway.asking import ORIGIN
 from tests.gateway.lane.sides import Pair, ShiftedClock, pair
-from tests.lua.server import Valkey, valkey
+from tests.lua.server import Client, Valkey, valkey
 
 ORIGINS = (ORIGIN, "https://m.shop.example:8443")
 
@@ -23,6 +23,15 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 def two_servers() -> Iterator[tuple[Valkey, Valkey]]:
     with ExitStack() as stack:
         yield tuple(stack.enter_context(valkey(tcp=True)) for _ in range(2))  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def redis(two_servers: tuple[Valkey, Valkey]) -> Iterator[Client]:
+    """The first server, empty, without a gateway between."""
+    client = Client(two_servers[0].path)
+    client.call("FLUSHALL")
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="module")

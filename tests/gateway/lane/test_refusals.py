@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -40,14 +40,6 @@ EMPTY: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("NOT_STARTED", {"rounds": [(-2 * HOUR_MS, -HOUR_MS, 5), (HOUR_MS, 2 * HOUR_MS, 5)]}, {}),
 ]
 """Code, how the campaign is published, what is changed after that (each with its generation)."""
-
-
-@pytest.fixture(scope="module")
-def redis(two_servers: tuple[Valkey, Valkey]) -> Iterator[Client]:
-    client = Client(two_servers[0].path)
-    client.call("FLUSHALL")
-    yield client
-    client.close()
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=["twin", "lane"])

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -14,9 +14,9 @@ from flashgrab import keys
 from gateway import campaigns
 from tests.gateway.crowd import Got, Sent, crowd
 from tests.gateway.lane.counting import Counted, codes, steady
+from tests.gateway.process import Running, environment
 from tests.gateway.proxy import proxied
 from tests.gateway.serving import HOUR_MS, Served, serving, until
-from tests.gateway.test_serve import Running, environment
 from tests.lua.server import Client, Valkey
 
 pytestmark = pytest.mark.anyio
@@ -26,14 +26,6 @@ PUSHED_S = 1.5
 UNPUSHED_S = 4.0
 """Promised: 1 s."""
 QUOTA = 2
-
-
-@pytest.fixture(scope="module")
-def redis(two_servers: tuple[Valkey, Valkey]) -> Iterator[Client]:
-    client = Client(two_servers[0].path)
-    client.call("FLUSHALL")
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""What one gateway process is made of, as lane and routes get it."""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from flashgrab.clock import Clock
+from flashgrab.outcomes import Outcome
+from flashgrab.passes import PassKeys
+from flashgrab.store import Store
+from flashgrab.telemetry import Metrics, Tally
+from flashgrab.wire import Wire
+from gateway.batch import Batcher, Bounds
+from gateway.campaigns import Campaign, Catalogue
+from gateway.decisions import Decision
+from gateway.desk import Desk
+from gateway.identity import Identity
+from gateway.memory import Memory
+from gateway.ready import Ready
+from gateway.redis_clock import RedisClock
+
+
+@dataclass
+class Gateway:
+    """Everything that the routes work with; one a process."""
+
+    bounds: Bounds
+    pass_keys: PassKeys
+    identity: Identity
+    demo: bool
+    clock: Clock
+    redis_clock: RedisClock
+    store: Store
+    wire: Wire
+    catalogue: Catalogue
+    metrics: Metrics
+    memory: Memory
+    desk: Desk
+    ready: Ready
+    batchers: dict[str, Batcher] = field(default_factory=dict)
+    local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
+
+    def decide(
+        self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
+    ) -> Decision | None:
+        """The decision that needs no Redis command; None while another server may answer there."""
+        state = campaign.state
+        if state is None or state.run != self.wire.run_id:
+            return None
+        return self.memory.decide(campaign, user, device, request_id, now_ms)
+
+    def in_flight(self) -> int:
+        """Grabs that wait for the script, or for a place in its next call."""
+        return sum(batcher.requests for batcher in list(self.batchers.values()))
+
+    def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
+        """An answer that cost no Redis command."""
+        tally = self.local_tallies.get((campaign, outcome))
+        if tally is None:
+            known = "unknown" if campaign is None else campaign.campaign_id
+            tally = self.local_tallies[campaign, outcome] = self.metrics.tally(
+                ("flashgrab_refused_locally", (outcome.name,)),
+                ("flashgrab_grabs", (known, outcome.name)),
+            )
+        tally.count += 1
+
+    def batcher(self, campaign: Campaign) -> Batcher:
+        found = self.batchers.get(campaign.campaign_id)
+        if found is None:
+            found = Batcher(
+                campaign, self.wire, self.redis_clock, self.bounds, self.metrics, self.memory
+            )
+            self.batchers[campaign.campaign_id] = found
+        return found
+
+
+class State(TypedDict):
+    """Typed lifespan state."""
+
+    gateway: Gateway
