@@ -101,7 +101,8 @@ class Memory:
             return
         grants, outcome = decision.grants, decision.outcome
         limit = decision if outcome is Outcome.USER_LIMIT else None
-        refused = None if grants else (request_id, outcome)
+        about_him = not grants and outcome is not Outcome.BUSY
+        refused = (request_id, outcome) if about_him else None
         replays = tuple(Decision(Outcome.REPLAYED, (grant,), decision.at_ms) for grant in grants)
         name = b"/".join((campaign.name, user, device))
         before = self._known.get(name)
