@@ -22,6 +22,11 @@ LATER_BYTES_MAX = 64 * 1024
 class Lane(Hardened):
     """One connection that grabs: one grab in flight at most; what comes meanwhile waits."""
 
+    __slots__ = (
+        "_active", "_campaign", "_closing", "_desk", "_gateway", "_later", "_loop_time", "_more",
+        "_open", "_ready", "_shape",
+    )  # fmt: skip
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gateway = self.app_state["gateway"]

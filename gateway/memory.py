@@ -76,15 +76,7 @@ class Memory:
         known = self._known.get(b"/".join((campaign.name, user, device)))
         if known is None or not self._stands(campaign, known):
             return None
-        for replay in known.replays:
-            if replay.grants[0].request_id.encode() == request_id:
-                return replay
-        closed = gate.outcome
-        if known.limit is not None:
-            if closed is None or closed is Outcome.SOLD_OUT:
-                return known.limit
-            return Decision(closed, (), now_ms)
-        return _again(campaign, known, closed, request_id, now_ms)
+        return _again(campaign, known, gate.outcome, request_id, now_ms)
 
     def learn(
         self,
@@ -132,7 +124,14 @@ class Memory:
 def _again(
     campaign: Campaign, known: Known, closed: Outcome | None, request_id: bytes, now_ms: int
 ) -> Decision | None:
-    """The decision on a grab of somebody whom the script refused; `closed`: the gate's."""
+    """The decision on a grab of somebody whom the script was asked about; `closed`: the gate's."""
+    for replay in known.replays:
+        if replay.grants[0].request_id.encode() == request_id:
+            return replay
+    if known.limit is not None:
+        if closed is None or closed is Outcome.SOLD_OUT:
+            return known.limit
+        return Decision(closed, (), now_ms)
     if known.refused is None or known.refused[0] != request_id or known.seq != campaign.floor:
         return None
     if known.refused[1] is Outcome.DEVICE_LIMIT and closed in (None, Outcome.SOLD_OUT):
