@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import campaign
 from bench.commands import call
 from bench.passes import CAMPAIGN, Blake2Passes
 from bench.processes import BadRun, Cores, pinned, require
@@ -31,19 +32,6 @@ CEILING_S = 2
 P99_MS_MAX = 250
 GRACE_S = 60
 DRAIN_S = 120
-
-CAMPAIGN_FILE = f"""
-id = "{CAMPAIGN}"
-name = "Bench"
-[rule]
-kind = "amount_off"
-amount = 3000
-threshold = 20000
-[[rounds]]
-opens_at = "now"
-closes_at = "+1h"
-quota = {COUPONS}
-"""
 
 
 def missing() -> str | None:
@@ -152,10 +140,10 @@ def _audited(
     folder: Path, passes: Blake2Passes, requests: Path, rate: int, ceiling: int
 ) -> dict[str, Any]:
     """The same crowd against the whole stack, nothing pinned, drained, and the full audit."""
-    data, campaign = folder / "up", folder / "campaign.toml"
-    campaign.write_text(CAMPAIGN_FILE)
+    data = folder / "up"
+    file = campaign.write(folder / "campaign.toml", CAMPAIGN, COUPONS)
     env = {**passes.env, "FLASHGRAB_DATA": str(data)}
-    with up(data, env, "--campaign", str(campaign)) as gateway:
+    with up(data, env, "--campaign", str(file)) as gateway:
         seen = drive(gateway.removeprefix("http://"), requests, rate, ())
         audit = ["audit", "--campaign", CAMPAIGN, "--drain", f"{DRAIN_S}s", "--json"]
         verdict = json.loads(call(env, *audit))
