@@ -2,6 +2,8 @@
 
     .venv/bin/python -m loadtests --buyers 4000 --users 50 --p99-ms 500
 
+`--shape drop` is quiet, has a step in the second of the opening, and decays.
+
 Exit 0 passed, 1 a threshold or the audit failed, 2 no stack. Traffic goes to 127.0.0.1 only.
 """
 
@@ -17,16 +19,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtests import results, stack
+from loadtests import drop, results, stack
 from loadtests.verdict import Thresholds, judge
 
 HERE = Path(__file__).resolve().parent
 GRACE_S = 30.0
 """Locust's own start and end, beyond its run time."""
+STOP_S = 15
+"""A user that has to go may serve its buyer to the end for so long."""
+SHAPES = {"steady": "locustfile.py", "drop": "dropfile.py"}
 CEILING_S = 4
 PASSES_PER_S = 200
 """For the time until the opening: so slow is the fetching of passes at the worst."""
 OPENS_IN_S = 5
+QUIET_S = 5
+"""More of that for a drop, whose buyers fetch their passes when they come."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,6 +60,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--users", type=int, default=50, help="Locust users at once (%(default)s)")
     add("--quota", type=int, help="coupons; default: 60 %% of the buyers")
     add("--run-time", type=int, default=90, help="seconds at most (%(default)s)")
+    add("--shape", choices=SHAPES, default="steady", help="of the crowd (%(default)s)")
     add("--p99-ms", type=float, default=500, help="threshold of a grab's p99 (%(default)s)")
     add("--error-share", type=float, default=0.001, help="threshold, 0 to 1 (%(default)s)")
     add("--no-ceiling", action="store_true", help="do not measure Locust's own limit")
@@ -72,16 +80,15 @@ def run(options: argparse.Namespace, data: Path) -> int:
     url = stack.gateway_url(data)
     campaign_id = f"load-{secrets.token_hex(4)}"
     machine = results.machine()
-    opens_in_s = OPENS_IN_S + options.buyers // PASSES_PER_S
+    opens_in_s = OPENS_IN_S
+    opens_in_s += QUIET_S if options.shape == "drop" else options.buyers // PASSES_PER_S
     print(
         f"target: gateway {url} ({data}); campaign {campaign_id}, opens in {opens_in_s} s",
         flush=True,
     )
     with tempfile.TemporaryDirectory(prefix="flashgrab-load-") as folder:
         create_campaign(data, Path(folder), campaign_id, options.quota, opens_in_s)
-        report = load(
-            Path(folder), url, campaign_id, options.buyers, options.users, options.run_time
-        )
+        report = load(Path(folder), url, campaign_id, options)
     words = ("audit", "--campaign", campaign_id, "--drain", "30s", "--json")
     audit = json.loads(stack.flashgrab(data, words, accept=(0, 1)).stdout)
     limit = None if options.no_ceiling else ceiling(options.users)
@@ -98,6 +105,7 @@ def run(options: argparse.Namespace, data: Path) -> int:
         "machine": machine,
         "commit": results.commit(HERE),
         "command": " ".join(["python -m loadtests", *sys.argv[1:]]),
+        "shape": drop.words(options.users) if options.shape == "drop" else options.shape,
         "quota": options.quota,
         "checks": [asdict(check) for check in checks],
         "report": report,
@@ -122,13 +130,12 @@ def create_campaign(
     stack.flashgrab(data, ["campaign", "create", str(file), "--publish"])
 
 
-def load(
-    folder: Path, url: str, campaign_id: str, buyers: int, users: int, run_time_s: int
-) -> dict[str, Any]:
+def load(folder: Path, url: str, campaign_id: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run Locust headless; the crowd's report. Raises NotRunning where there is none."""
     report = folder / "report.json"
-    own = ["--campaign", campaign_id, "--buyers", str(buyers), "--report", str(report)]
-    locust("locustfile.py", url, users, run_time_s, *own)
+    own = ["--campaign", campaign_id, "--buyers", str(options.buyers), "--report", str(report)]
+    own += ["--stop-timeout", str(STOP_S)]
+    locust(SHAPES[options.shape], url, options.users, options.run_time, *own)
     try:
         found: dict[str, Any] = json.loads(report.read_text())
     except OSError:

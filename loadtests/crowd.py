@@ -12,8 +12,9 @@ WRONG_MAX = 20
 
 @dataclass
 class Crowd:
-    """`buyers` to be served, dealt out to `users` that run at once; each buyer grabs, then
-    repeats his grab with the same key."""
+    """`buyers` to be served by `users` that run at once, dealt out (`deal`) or one by one (`next`);
+    each buyer grabs, then repeats his grab with the same key. `opens_s` is where users keep the
+    opening, `by_second` counts requests from the first one on."""
 
     prefix: str
     buyers: int
@@ -27,7 +28,10 @@ class Crowd:
     served: int = 0
     began_s: float | None = None
     ended_s: float = 0.0
+    opens_s: float | None = None
+    by_second: Counter[int] = field(default_factory=Counter)
     _dealt: int = 0
+    _judged: int = 0
     _done: int = 0
 
     def deal(self) -> list[str]:
@@ -37,11 +41,21 @@ class Crowd:
             return []
         return [f"{self.prefix}{n}" for n in range(index, self.buyers, self.users)]
 
+    def next(self) -> str | None:
+        """The next buyer, whoever serves him; None after the last."""
+        index, self._dealt = self._dealt, self._dealt + 1
+        return f"{self.prefix}{index}" if index < self.buyers else None
+
+    def all_served(self) -> bool:
+        """Whether every buyer has his two answers."""
+        return self._judged == self.buyers
+
     def sent(self, status: int, code: str, now_s: float) -> None:
         """Count one request of a grab and its answer."""
         self.began_s = now_s if self.began_s is None else self.began_s
         self.ended_s = now_s
         self.requests += 1
+        self.by_second[int(now_s - self.began_s)] += 1
         self.answers[code] += 1
         self.errors += is_error(status, code)
 
@@ -52,6 +66,7 @@ class Crowd:
 
         `first` may be REPLAYED where the answer to an earlier sending was lost.
         """
+        self._judged += 1
         self.served += NO_ANSWER not in (first[0], again[0])
         won = first[0] in ("GRANTED", "REPLAYED")
         expected = ("REPLAYED", first[1]) if won else first
@@ -82,6 +97,7 @@ class Crowd:
             "repeats": self.repeats,
             "answers": dict(sorted(self.answers.items())),
             "wrong": self.wrong,
+            "by_second": [self.by_second[n] for n in range(max(self.by_second, default=-1) + 1)],
             "seconds": round(seconds, 3),
             "requests_per_second": round(self.requests / seconds, 1) if seconds > 0 else 0.0,
         }

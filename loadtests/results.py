@@ -34,6 +34,12 @@ def figures(report: Mapping[str, Any]) -> str:
     )
 
 
+def course(report: Mapping[str, Any]) -> str:
+    """How the load went."""
+    counts = " · ".join(f"{count:,}" for count in report["by_second"])
+    return f"Grab requests in each second from the first one on: {counts}"
+
+
 def caveat(ceiling: float | None) -> str:
     """How much of that is Locust."""
     if ceiling is None:
@@ -54,6 +60,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"- machine: {', '.join(str(value) for value in machine.values())}",
         f"- commit: {result['commit']}",
         f"- command: `{result['command']}`",
+        f"- shape: {result['shape']}",
         f"- verdict: {'passed' if result['ok'] else 'FAILED'}",
         "",
         "| | check | found |",
@@ -64,7 +71,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     lines += ["", "| answer | requests |", "|---|---|"]
     lines += [f"| {code} | {count:,} |" for code, count in result["report"]["answers"].items()]
-    lines += ["", figures(result["report"]), "", caveat(result["ceiling_requests_per_second"]), ""]
+    lines += ["", figures(result["report"]), ""]
+    lines += [course(result["report"]), ""]
+    lines += [caveat(result["ceiling_requests_per_second"]), ""]
     return "\n".join(lines)
 
 

@@ -83,6 +83,7 @@ def test_the_report_is_whole() -> None:
         "repeats": 1,
         "answers": {"BUSY": 1, "GRANTED": 1, "REPLAYED": 1},
         "wrong": [],
+        "by_second": [1, 1, 1],
         "seconds": 2.0,
         "requests_per_second": 1.5,
     }
@@ -94,3 +95,21 @@ def test_what_is_wrong_is_bounded() -> None:
     for number in range(100):
         crowd.judge(f"u{number}", ("NO_ANSWER", None), ("NO_ANSWER", None))
     assert len(crowd.wrong) == WRONG_MAX
+
+
+def test_the_next_buyer_is_whoever_was_not_served() -> None:
+    """One by one, each once; all are served when each has his two answers."""
+    crowd = Crowd("u", 2, 5)
+    assert [crowd.next() for _ in range(3)] == ["u0", "u1", None]
+    for buyer, coupon in (("u0", "c-1"), ("u1", "c-2")):
+        assert not crowd.all_served()
+        crowd.judge(buyer, ("GRANTED", coupon), ("REPLAYED", coupon))
+    assert crowd.all_served()
+
+
+def test_requests_are_counted_by_second() -> None:
+    """From the first one on; a second without any is 0."""
+    crowd = Crowd("u", 9, 1)
+    for now_s in (100.5, 101.0, 101.75, 103.5):
+        crowd.sent(201, "GRANTED", now_s)
+    assert crowd.report()["by_second"] == [2, 1, 0, 1]

@@ -92,6 +92,22 @@ def test_a_small_load_test_passes(running_stack: Stack, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("stack")
 @pytest.mark.timeout(200)
+def test_a_drop_passes(running_stack: Stack, tmp_path: Path) -> None:
+    """The same buyers in the shape of a drop: all served, the books right, the shape said."""
+    done = run(running_stack, tmp_path, "--shape", "drop", "--p99-ms", "5000", "--no-ceiling")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = tmp_path.glob("*.json")
+    result = json.loads(file.read_text())
+    assert result["report"]["granted"] == 36
+    assert sum(result["report"]["by_second"]) == result["report"]["requests"] >= 120
+    assert (
+        "- shape: drop: 1 users before the opening, 10 from" in file.with_suffix(".md").read_text()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("stack")
+@pytest.mark.timeout(200)
 def test_a_missed_threshold_is_bad_news(running_stack: Stack, tmp_path: Path) -> None:
     """A p99 that cannot be kept: ✗ at that line alone, and exit 1."""
     done = run(running_stack, tmp_path, "--p99-ms", "0.001", "--no-ceiling")

@@ -14,6 +14,7 @@ REPORT: dict[str, Any] = {
     "requests_per_second": 1234.5,
     "latency_ms": {"p50": 11, "p95": 22, "p99": 33, "max": 44},
     "repeats": 7,
+    "by_second": [4000, 0, 2000],
     "answers": {"GRANTED": 1800, "SOLD_OUT": 2400},
 }
 RESULT: dict[str, Any] = {
@@ -22,6 +23,7 @@ RESULT: dict[str, Any] = {
     "machine": {"cpu": "A CPU", "cores": "2 cores"},
     "commit": "abc1234",
     "command": "python -m loadtests",
+    "shape": "steady",
     "checks": [{"ok": False, "name": "p99 at most 1 ms", "found": "33 ms"}],
     "report": REPORT,
     "ceiling_requests_per_second": 9000.0,
