@@ -212,7 +212,7 @@ def markdown(found: Result) -> str:
             *(f"- {name}: {value}" for name, value in found.machine.items()),
             f"- broker: {found.broker}; nothing pinned; wrk is not counted",
             "",
-            f"CPU µs a persisted grant, medians of {rounds} rounds (lowest…highest), user + system:",
+            f"CPU µs a persisted grant, medians of {rounds} rounds (lowest…highest), user+system.",
             "",
             "| hop | " + " | ".join(f"{width} connections" for width in widths) + " |",
             "|---|" + "---|" * len(widths),
