@@ -29,6 +29,8 @@ class Batch:
     marks: Marks = field(default_factory=list)
     holes: dict[str, str] = field(default_factory=dict)
     oldest_ms: int = 0
+    more: bool = False
+    """Whether an outbox had more than was read."""
 
     def add(self, records: list[Packed], at_ms: int) -> None:
         """One entry's messages; `at_ms` is when Redis wrote it."""
@@ -74,6 +76,7 @@ class OutboxReader:
         wait_ms = WAIT_MS if wait and not batch.holes else 1
         found = await self._store.outbox_wait(reading, self._entries_max, wait_ms)
         entries, batch.marks = self._cursors.take(reading, found)
+        batch.more = any(len(some) >= self._entries_max for some in entries.values())
         asked_for = len(batch.records)
         for campaign_id, some in entries.items():
             for entry in some:

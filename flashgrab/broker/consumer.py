@@ -169,6 +169,12 @@ class Consumer:
         """The partitions that fetch reads now."""
         return tuple(sorted(self._positions))
 
+    @property
+    def more(self) -> bool:
+        """Whether the log has more than fetch gave, as far as the broker has said."""
+        ends = {p: self._consumer.highwater(TopicPartition(self._topic, p)) for p in self.assigned}
+        return any(end is not None and end > self._positions[p] for p, end in ends.items())
+
     def position(self, partition: int) -> int:
         """The offset of the next record that fetch will give. KeyError if not assigned."""
         return self._positions[partition]
