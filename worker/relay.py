@@ -25,8 +25,8 @@ from worker.topics import TOPICS
 FACTS_A_ROUND = 8000
 """Facts that one round aims at; two rounds are in memory at the most."""
 GATHER_MS = 100
-"""After a round that left nothing behind, the next one is read no sooner: each has fixed costs, here,
-in the broker and in the worker, that many facts share. No buyer waits for it."""
+"""After a round that left nothing behind, the next one is read no sooner: each has fixed costs,
+here, in the broker and in the worker, that many facts share. No buyer waits for it."""
 POLL_MS = 1000
 DEADLINE_MS = 5000
 LOG_DEADLINE_MS = 1000
