@@ -6,6 +6,8 @@ PEAK_S = 2.0
 HALF_LIFE_S = 3.0
 LAST_SHARE = 0.1
 """What the decay ends in, until every buyer has come."""
+PAUSE_S = 0.25
+"""From a user's buyer to his next one: without it few users would load as much as many."""
 
 
 def users_at(since_opening_s: float | None, users: int) -> int:
@@ -24,5 +26,5 @@ def words(users: int) -> str:
     quiet, last = users_at(None, users), users_at(float("inf"), users)
     return (
         f"drop: {quiet} users before the opening, {users} from its second on for {PEAK_S:g} s, then"
-        f" half as many every {HALF_LIFE_S:g} s down to {last}; each takes buyer after buyer"
+        f" half as many every {HALF_LIFE_S:g} s down to {last}; {PAUSE_S:g} s from buyer to buyer"
     )

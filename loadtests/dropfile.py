@@ -7,17 +7,19 @@ many there are at once says loadtests/drop.py. Started by `python -m loadtests -
 
 import time
 
-from locust import LoadTestShape, task
+from locust import LoadTestShape, constant, task
 from locust.exception import StopUser
 
 from loadtests.buyer import Buyer, crowd_of
-from loadtests.drop import users_at
+from loadtests.drop import PAUSE_S, users_at
 
 LOOK_S = 1.0
 
 
 class Shoppers(Buyer):
     """Whoever comes: with a pass before the opening, or in the middle of it."""
+
+    wait_time = constant(PAUSE_S)  # type: ignore[no-untyped-call] # Locust has no types there
 
     @task
     def shop(self) -> None:
