@@ -19,7 +19,7 @@ LOOK_S = 1.0
 class Shoppers(Buyer):
     """Whoever comes: with a pass before the opening, or in the middle of it."""
 
-    wait_time = constant(PAUSE_S)  # type: ignore[no-untyped-call] # Locust has no types there
+    wait_time = constant(PAUSE_S)
 
     @task
     def shop(self) -> None:
