@@ -6,7 +6,6 @@ against the log by the fingerprint of the last record.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -35,8 +34,6 @@ from worker.topics import TOPICS
 RECORDS_MAX = 10_000
 """Records of one transaction."""
 FETCH_MS = 200
-GATHER_MS = 100
-"""After a round that left nothing behind, as in the relay; a transaction has fixed costs, too."""
 
 log = structlog.get_logger()
 
@@ -62,7 +59,6 @@ class Persist:
         *,
         hook: Hook = go_on,
         records_max: int = RECORDS_MAX,
-        gather_ms: int = GATHER_MS,
         session_timeout_ms: int = 6000,
     ) -> None:
         self._pool = pool
@@ -71,7 +67,6 @@ class Persist:
         self._metrics = metrics
         self._hook = hook
         self._records_max = records_max
-        self._gather_ms = gather_ms
         self._session_timeout_ms = session_timeout_ms
         self._held: dict[int, Position] = {}  # what the ledger has, or will have after _writing
         self._known: dict[str, CampaignKnown] = {}
@@ -137,14 +132,6 @@ class Persist:
             )
             self._writing.add_done_callback(lambda _: sent.set())
             await sent.wait()  # decoding keeps the loop busy: PostgreSQL would stand idle meanwhile
-            if not consumer.more:
-                await self._rest()
-
-    async def _rest(self) -> None:
-        """Let records gather; a stop ends it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._gather_ms / 1000):
-                await self._stopping.wait()
 
     async def _read(self, fetched: Mapping[int, Records]) -> Round:
         """Records as what the ledger takes."""
