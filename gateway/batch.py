@@ -215,14 +215,17 @@ class Batcher:
             call.add_done_callback(partial(self._heard, batch, started))
 
     def _heard(self, batch: _Batch, started: float, call: "asyncio.Future[list[Any]]") -> None:
-        if call.exception() is None:
+        try:
             said = call.result()
             self._note(batch, started, said)
-            if said[0] == DECIDED:
-                self._end(batch, said, Outcome.BACKEND_UNAVAILABLE)
-                self._after(len(batch), time.perf_counter() - started)
-                return
-        self._go_on(batch, call)
+            decided = said[0] == DECIDED
+        except Exception:  # _ask() meets it again
+            decided = False
+        if decided:
+            self._end(batch, said, Outcome.BACKEND_UNAVAILABLE)
+            self._after(len(batch), time.perf_counter() - started)
+        else:
+            self._go_on(batch, call)
 
     def _go_on(self, batch: _Batch, first: "asyncio.Future[list[Any]] | None") -> None:
         """A batch whose first call was not made, or did not decide, takes longer."""
@@ -243,6 +246,7 @@ class Batcher:
             if self._is_new(str(error)):
                 log.exception("script_refused", runbook="redis-refuses")
         except Exception as error:
+            said = None
             self._failed(error)
         self._end(batch, said, outcome)
         self._flush()

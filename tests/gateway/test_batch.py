@@ -392,6 +392,20 @@ async def test_a_reply_that_makes_no_sense_still_answers_everyone(
     assert (await batcher.submit("u", "", "k")).outcome is Outcome.GRANTED
 
 
+@pytest.mark.parametrize("reply", [7, b"OK", None, [], [0], [9, 1, 1, 1, 1, 1, 1], {}])
+async def test_what_is_no_reply_still_answers_everyone(served: Served, reply: object) -> None:
+    """503, and no batch stays behind that would hold up the next ones."""
+    campaign_id = await served.campaign()
+    good = [0, 1, 1, 1, await served.store.now_ms(), 1, 9, 1]
+    batcher = served.through(ToldWire(reply, good), campaign_id)
+    with capture_logs() as logs:
+        decision = await batcher.submit("u", "", "k")
+    assert decision.outcome is Outcome.BACKEND_UNAVAILABLE
+    assert [log["event"] for log in logs] == ["batch_failed"]
+    assert batcher.requests == 0
+    assert (await batcher.submit("u", "", "k")).outcome is Outcome.GRANTED
+
+
 async def test_an_error_of_redis_answers_everyone_and_is_said_once(served: Served) -> None:
     """Redis refuses the call (out of memory): 503 for the batch, one line in the log, no resend."""
     campaign_id = await served.campaign()
