@@ -93,7 +93,9 @@ class Ready:
             or headers is not self._headers
         ):
             self._answer = self._answer_of(campaign, decision, more, headers)
-            self._decision, self._campaign, self._decision_more = decision, campaign, more
+            # Not a replay: its decision is kept, and its state goes on to PERSISTED.
+            self._decision = None if decision.grants else decision
+            self._campaign, self._decision_more = campaign, more
         return self._answer
 
     def _answer_of(

@@ -77,6 +77,15 @@ def test_any_other_decision(clock: RedisClock, make: type, decision: Decision, m
         assert made.answer(campaign, decision, more, DATE) == expected
 
 
+def test_a_kept_replay_tells_the_state_of_now(clock: RedisClock) -> None:
+    """Memory answers with the same decision again; meanwhile the ledger has got the grant."""
+    made, campaign = Ready(clock), single()
+    replay = Decision(Outcome.REPLAYED, (Grant(7, campaign.watermark + 1, 1, "g", "k"),), 1500)
+    assert b'"state":"GRANTED"' in made.answer(campaign, replay, b"", DATE)
+    campaign.watermark += 1
+    assert b'"state":"PERSISTED"' in made.answer(campaign, replay, b"", DATE)
+
+
 def test_a_new_date_makes_all_anew(clock: RedisClock) -> None:
     """uvicorn's list is another one each second."""
     made, campaign = Ready(clock), single()
