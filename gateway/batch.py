@@ -5,6 +5,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -207,11 +208,14 @@ class Batcher:
         """The first call of a batch. Its reply comes without a task: mostly nothing else does."""
         self._calls += 1
         self._in_flight += len(batch)
-        started, question = time.perf_counter(), self._question(batch)
-        if question is None or not self._wire.connected.is_set():
+        started, call = time.perf_counter(), None
+        with suppress(Exception):  # _ask() meets it again
+            question = self._question(batch)
+            if question is not None and self._wire.connected.is_set():
+                call = self._wire.call(GRAB, *question, self._bounds.deadline_ms // 2)
+        if call is None:
             self._go_on(batch, None)
         else:
-            call = self._wire.call(GRAB, *question, self._bounds.deadline_ms // 2)
             call.add_done_callback(partial(self._heard, batch, started))
 
     def _heard(self, batch: _Batch, started: float, call: "asyncio.Future[list[Any]]") -> None:

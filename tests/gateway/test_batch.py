@@ -392,6 +392,18 @@ async def test_a_reply_that_makes_no_sense_still_answers_everyone(
     assert (await batcher.submit("u", "", "k")).outcome is Outcome.GRANTED
 
 
+async def test_a_call_that_cannot_be_made_goes_the_longer_way(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is raised where a call is made leaves its batch behind."""
+    campaign_id = await served.campaign()
+    wire = ToldWire([0, 1, 1, 1, await served.store.now_ms(), 1, 9, 1])
+    monkeypatch.setattr(wire, "call", lambda *_: 1 / 0)
+    batcher = served.through(wire, campaign_id)
+    assert (await batcher.submit("u", "", "k")).outcome is Outcome.GRANTED
+    assert batcher.requests == 0
+
+
 @pytest.mark.parametrize("reply", [7, b"OK", None, [], [0], [9, 1, 1, 1, 1, 1, 1], {}])
 async def test_what_is_no_reply_still_answers_everyone(served: Served, reply: object) -> None:
     """503, and no batch stays behind that would hold up the next ones."""
