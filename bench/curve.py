@@ -6,27 +6,36 @@ gateway; all granted (W1), one process.
 """
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import result, wrk
 from bench.figures import number, spread
-from bench.grabs import say
 from bench.measure import Bench
 from bench.passes import Blake2Passes
 from bench.processes import BadRun, open_files, share_cores
-from bench.result import Sample
+from bench.result import Sample, say
 from bench.systems.ours import Ours
 
 WIDTHS = [1, 4, 16, 64, 256, 1024, 4096]
 COLUMNS = ("connections", "rounds", "requests/s", "p50 ms", "p99 ms", "grabs a script call",
            "gateway µs a grab", "Redis µs a grab")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run."""
+
+    date: str
+    commit: str
+    command: str
+    samples: list[Sample]
+    machine: dict[str, str] = field(default_factory=result.machine)
 
 
 def run(folder: Path, widths: Sequence[int], fsync: str, rounds: int, seconds: int) -> list[Sample]:
@@ -96,12 +105,8 @@ def main(argv: list[str] | None = None) -> int:
         ]
     )
     say(page)
-    stem = options.out or result.RESULTS / f"{date[:10]}-{commit}-curve"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    plain = {"date": date, "commit": commit, "command": words, "machine": result.machine(),
-             "samples": [asdict(s) for s in samples]}  # fmt: skip
-    stem.with_suffix(".json").write_text(json.dumps(plain, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page)
+    found = Result(date, commit, words, samples)
+    say("written: {} and {}".format(*result.write(found, page, options.out, "curve")))
     return 0
 
 

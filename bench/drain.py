@@ -17,10 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -29,6 +28,7 @@ from bench import result
 from bench.commands import call, plain_env
 from bench.figures import spread
 from bench.processes import ROOT, BadRun, cpu_of, machine_busy, require
+from bench.result import say
 from bench.stack import up
 
 FACTS = 200_000
@@ -266,18 +266,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     page = markdown(found)
     say(page)
-    stem = options.out or result.RESULTS / f"{found.date[:10]}-{found.commit}-drain.json"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    plain: dict[str, Any] = asdict(found)
-    stem.with_suffix(".json").write_text(json.dumps(plain, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page)
-    say(f"written: {stem.with_suffix('.json')} and {stem.with_suffix('.md')}")
+    say("written: {} and {}".format(*result.write(found, page, options.out, "drain")))
     return 0 if ok else 1
-
-
-def say(line: str) -> None:
-    """Progress and results, at once."""
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

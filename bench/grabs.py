@@ -17,7 +17,7 @@ from statistics import median
 from bench import arrivals, instructions, page, result, wrk
 from bench.measure import Bench
 from bench.processes import BadRun, open_files, share_cores
-from bench.result import Result, Sample
+from bench.result import Result, Sample, say
 from bench.systems import all_systems, go
 from bench.systems.system import System
 from bench.targets import OURS, judge
@@ -123,11 +123,6 @@ def _refusals(samples: Sequence[Sample]) -> int:
 
 def _tools(systems: Sequence[System]) -> dict[str, str]:
     return {"Go": go.version()} if any(s.name.startswith("go-") for s in systems) else {}
-
-
-def say(text: str) -> None:
-    """Progress and results, at once."""
-    print(text, flush=True)
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:

@@ -10,22 +10,21 @@ gateway without the idle ones, in turns.
 """
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import holders, idle, result, wrk
 from bench.figures import Spread, number, ratios, spread
-from bench.grabs import say
 from bench.holders import Holders
 from bench.idle import ACTIVE, Active, Connections, Load
 from bench.passes import Blake2Passes
 from bench.processes import BadRun, open_files, share_cores
+from bench.result import say
 from bench.systems.ours import Ours
 
 HOLDERS = 1_000_000
@@ -159,10 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     text = page(found)
     say(text)
-    stem = options.out or result.RESULTS / f"{found.date[:10]}-{found.commit}-memory"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".json").write_text(json.dumps(asdict(found), indent=1) + "\n")
-    stem.with_suffix(".md").write_text(text)
+    say("written: {} and {}".format(*result.write(found, text, options.out, "memory")))
     return 0 if all(reached for _, _, reached in verdicts(found)) else 1
 
 

@@ -7,7 +7,7 @@ import sysconfig
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import psutil
 
@@ -109,17 +109,38 @@ class Result:
     @property
     def name(self) -> str:
         """Of its files, without the ending."""
-        return f"{self.date[:10]}-{self.commit}"
+        return _name(self)
 
 
-def write(result: Result, page: str, file: Path | None = None) -> tuple[Path, Path]:
-    """FILE.json and FILE.md; without a file, by date and commit in bench/results."""
-    stem = file.with_suffix("") if file else RESULTS / result.name
+class Run(Protocol):
+    """A result of any benchmark, a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def date(self) -> str: ...
+
+    @property
+    def commit(self) -> str: ...
+
+
+def say(text: str) -> None:
+    """Progress and results, at once."""
+    print(text, flush=True)
+
+
+def write(result: Run, page: str, file: Path | None = None, kind: str = "") -> tuple[Path, Path]:
+    """FILE.json and FILE.md; without a file, by date, commit and kind in bench/results."""
+    stem = file.with_suffix("") if file else RESULTS / _name(result, kind)
     data, text = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
     data.parent.mkdir(parents=True, exist_ok=True)
     data.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
     text.write_text(page)
     return data, text
+
+
+def _name(result: Run, kind: str = "") -> str:
+    return "-".join(filter(None, (result.date[:10], result.commit, kind)))
 
 
 def read(file: Path) -> Result:

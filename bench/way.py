@@ -15,19 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 
 from bench import campaign, result, wrk
 from bench.commands import call
-from bench.drain import Broker, Stack, apache, say
+from bench.drain import Broker, Stack, apache
 from bench.figures import spread
 from bench.passes import CAMPAIGN, Blake2Passes
 from bench.processes import BadRun, Cpu, cpu_of, machine_busy, open_files, require
 from bench.requests import key
+from bench.result import say
 from bench.stack import up
 
 HOPS = ("gateway", "valkey", "relay", "kafka", "worker", "postgres")
@@ -123,10 +123,10 @@ def measure(
     """One round, from a ledger that has everything to one that has everything. Raises BadRun."""
     before = _given(stack)
     stack.wait_for_watermark(CAMPAIGN, before)
-    cpu, busy, driver = _cpu(stack), machine_busy(), _wrk_s()
+    cpu, busy, driver = _cpu(stack), machine_busy(), wrk.cpu()
     began = time.monotonic()
     seen = wrk.drive(port, requests, connections=connections, seconds=seconds, cores=())
-    driver = _wrk_s() - driver
+    driver = wrk.cpu() - driver
     persisted = int(stack.redis.hget(f"{{c:{CAMPAIGN}}}", "watermark") or 0) - before
     grants = _given(stack) - before
     where = f"{connections} connections: {seen}"
@@ -160,12 +160,6 @@ def _cpu(stack: Stack) -> dict[str, Cpu]:
     pids = {hop: stack.pid(hop) for hop in HOPS}
     require(None not in pids.values(), f"not every process is known: {pids}")
     return {hop: cpu_of(pid) for hop, pid in pids.items() if pid is not None}
-
-
-def _wrk_s() -> float:
-    """CPU seconds of children that have ended: wrk's."""
-    usage = getrusage(RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _line(s: Sample) -> str:
@@ -274,11 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     page = markdown(found)
     say(page)
-    stem = options.out or result.RESULTS / f"{found.date[:10]}-{found.commit}-way.json"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".json").write_text(json.dumps(asdict(found), indent=1) + "\n")
-    stem.with_suffix(".md").write_text(page)
-    say(f"written: {stem.with_suffix('.json')} and {stem.with_suffix('.md')}")
+    say("written: {} and {}".format(*result.write(found, page, options.out, "way")))
     return 0 if ok else 1
 
 

@@ -114,21 +114,14 @@ class Metrics:
 
     def observe(self, name: str, value: float, labels: Labels = ()) -> None:
         """Put a value into a histogram; seconds or counts, as its name says."""
-        key = (name, labels)
-        bounds = METRICS[name].bounds
-        histogram = self.histograms.get(key)
-        if histogram is None:
-            histogram = self.histograms[key] = Histogram([0] * (len(bounds) + 1))
+        bounds, histogram = METRICS[name].bounds, self._histogram(name, labels)
         histogram.counts[bisect.bisect_left(bounds, value)] += 1
         histogram.total += value
 
     def observe_since(self, name: str, now: float, since: Sequence[float]) -> None:
         """Put the time since each of these moments, the oldest first, into a histogram without
         labels: mostly all fall into one bucket."""
-        bounds = METRICS[name].bounds
-        histogram = self.histograms.get((name, ()))
-        if histogram is None:
-            histogram = self.histograms[name, ()] = Histogram([0] * (len(bounds) + 1))
+        bounds, histogram = METRICS[name].bounds, self._histogram(name)
         counts, place = histogram.counts, bisect.bisect_left
         longest, shortest = place(bounds, now - since[0]), place(bounds, now - since[-1])
         if longest == shortest:
@@ -137,6 +130,13 @@ class Metrics:
             for moment in since:
                 counts[place(bounds, now - moment)] += 1
         histogram.total += now * len(since) - sum(since)
+
+    def _histogram(self, name: str, labels: Labels = ()) -> Histogram:
+        found = self.histograms.get((name, labels))
+        if found is None:
+            found = Histogram([0] * (len(METRICS[name].bounds) + 1))
+            self.histograms[name, labels] = found
+        return found
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""

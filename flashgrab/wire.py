@@ -175,15 +175,17 @@ class Wire:
         """call(), once more where the server did not know the script; one time-out for all."""
         loop = asyncio.get_running_loop()
         late_at = loop.time() + timeout_ms / 1000
+
+        def left_ms() -> int:
+            return max(0, int((late_at - loop.time()) * 1000))
+
         try:
             return await self.call(script, keys, args, timeout_ms)
         except ScriptMissing:
             if self._connection is None:
                 raise
-            left_ms = max(0, int((late_at - loop.time()) * 1000))
-            await self._connection.send(left_ms, "SCRIPT", "LOAD", script.text)
-            left_ms = max(0, int((late_at - loop.time()) * 1000))
-            return await self.call(script, keys, args, left_ms)
+            await self._connection.send(left_ms(), "SCRIPT", "LOAD", script.text)
+            return await self.call(script, keys, args, left_ms())
 
     async def _keep_connected(self) -> None:
         while True:
