@@ -1,0 +1,232 @@
+"""Compares what clients were told with what is there: the promises, in three-valued logic.
+
+A grab that was answered has happened, one that was refused has not, an unknown one may or may not
+have. Shares nothing with the scripts, the worker and the audit.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.faults.history import Answer, Ask, Count, Fact, Final, History, Redis
+
+EACH_MAX = 20
+"""Violations of one kind that are worth naming."""
+AFTER_REPLAY = {
+    *("OFFLINE", "ENDED", "PAUSED", "NOT_STARTED", "USER_LIMIT", "DEVICE_LIMIT", "SOLD_OUT"),
+}
+"""Refusals that a key which has won can never get (contract, precedence); a pass that is not valid
+may keep anybody out."""
+
+
+class Kind(Enum):
+    """Everything that can be wrong: the promise, and what it means."""
+
+    OVERSOLD = ("I1", "a round granted more than its quota")
+    QUOTA_DIFFERS = ("I1", "Redis has another quota than the ledger")
+    OUTSIDE_WINDOW = ("I1", "granted before the round opened or after it closed")
+    USER_OVER_LIMIT = ("I2", "a user holds more than his limit")
+    DEVICE_OVER_LIMIT = ("I2", "a device holds more than its limit")
+    KEY_TWICE = ("I3", "one key took two coupons")
+    TWO_SERIALS = ("I3", "one key was told two serials")
+    WINNER_REFUSED = ("I3", "a key that had won was refused later")
+    DISAGREE = ("I3", "after healing, gateways say different things of one key")
+    SEQ_HOLE = ("I4", "seqs are missing between 1 and the last one")
+    SEQ_TWICE = ("I4", "two facts have one seq")
+    NOT_IN_OUTBOX = ("I4", "a fact above the watermark is not in the outbox")
+    MISSING_ROW = ("I5", "Redis granted it, the ledger does not have it")
+    EXTRA_ROW = ("I5", "the ledger has it, Redis never granted it")
+    WRONG_ROW = ("I5", "ledger and Redis name different owners")
+    DOUBLE_ROW = ("I5", "the ledger has one serial twice")
+    DEAD_LETTER = ("I5", "an event was not stored")
+    UNBALANCED = ("I6", "quota is not left + granted - returned")
+    MISCOUNTED = ("I6", "the counters are not what was granted")
+    ACK_LOST = ("I7", "acknowledged, and nowhere to be found")
+    CROSSED = ("I9", "a serial was told to somebody who does not own it")
+    NEVER_ASKED = ("I9", "a coupon for a key that nobody sent")
+    REFUSED_BUT_TAKEN = ("I9", "every attempt was refused, and yet it took a coupon")
+
+    @property
+    def promise(self) -> str:
+        return self.value[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong."""
+
+    kind: Kind
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.promise} {self.kind.name}: {self.kind.value[1]}: {self.detail}"
+
+
+def check(history: History, final: Final) -> list[Violation]:
+    """Everything that is wrong, at most EACH_MAX of a kind."""
+    seen: Counter[Kind] = Counter()
+    found = []
+    for violation in _all(history, final):
+        seen[violation.kind] += 1
+        if seen[violation.kind] <= EACH_MAX:
+            found.append(violation)
+    return found
+
+
+def _all(history: History, final: Final) -> Iterator[Violation]:
+    owners = _owners(final)
+    yield from _limits(final, owners)
+    yield from _answers(history, owners)
+    yield from _takers(history, owners)
+    yield from _rows(final)
+    for sample in history.samples:
+        counts = dict(enumerate(sample.rounds, 1))
+        yield from _balance(counts, sample.seq, f"at {sample.at_ms} ms")
+    if final.redis is not None:
+        yield from _seqs(final, final.redis)
+        yield from _same(final, final.redis)
+        yield from _balance(final.redis.rounds, final.redis.seq, "at the end")
+        yield from _quotas(final, final.redis)
+
+
+def _owners(final: Final) -> dict[int, Fact]:
+    """Who owns each serial: the ledger says so, and what waits in the outbox."""
+    facts = {fact.serial: fact for fact in final.ledger}
+    if final.redis is not None:
+        for fact in final.redis.outbox:
+            facts.setdefault(fact.serial, fact)
+    return facts
+
+
+def _limits(final: Final, owners: Mapping[int, Fact]) -> Iterator[Violation]:
+    """I1, I2, and I3 where a key took two."""
+    per_round = Counter(fact.round for fact in owners.values())
+    for number, granted in sorted(per_round.items()):
+        window = final.rounds.get(number)
+        if window is None or granted > window.quota:
+            quota = window.quota if window else 0
+            yield Violation(Kind.OVERSOLD, f"round {number}: {granted} of {quota}")
+    for fact in owners.values():
+        window = final.rounds.get(fact.round)
+        if window and fact.at_ms and not window.opens_at <= fact.at_ms < window.closes_at:
+            yield Violation(Kind.OUTSIDE_WINDOW, f"serial {fact.serial} at {fact.at_ms}")
+    for user, held in Counter(fact.user for fact in owners.values()).items():
+        if held > final.per_user:
+            yield Violation(Kind.USER_OVER_LIMIT, f"{user} holds {held}")
+    devices = Counter(fact.device for fact in owners.values() if fact.device)
+    for device, held in devices.items():
+        if 0 < final.per_device < held:
+            yield Violation(Kind.DEVICE_OVER_LIMIT, f"{device} holds {held}")
+    for (user, key), taken in Counter((f.user, f.key) for f in owners.values()).items():
+        if taken > 1:
+            yield Violation(Kind.KEY_TWICE, f"{user} {key}: {taken}")
+
+
+def _answers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation]:
+    """I3, I7, I9: what was said is so, and stays so."""
+    for user_key, asks in _by_key(history.asks).items():
+        told = {ask.serial for ask in asks if ask.answer is Answer.OK}
+        if len(told) > 1:
+            yield Violation(Kind.TWO_SERIALS, f"{user_key}: {sorted(told)}")
+        if told:
+            won_ms = min(ask.ended_ms for ask in asks if ask.answer is Answer.OK)
+            for ask in asks:
+                if ask.code in AFTER_REPLAY and ask.began_ms > won_ms:
+                    yield Violation(Kind.WINNER_REFUSED, f"{user_key}: {ask.code}")
+        said = {(a.answer, a.serial) for a in asks if a.final and a.answer is not Answer.UNKNOWN}
+        if len(said) > 1:
+            yield Violation(Kind.DISAGREE, f"{user_key}: {sorted(s for _, s in said)}")
+    for ask in history.asks:
+        for serial in (ask.serial, *ask.named) if ask.answer is Answer.OK else ask.named:
+            fact = owners.get(serial)
+            if fact is None:
+                yield Violation(Kind.ACK_LOST, f"serial {serial} of {ask.user} {ask.key}")
+            elif fact.user != ask.user or (serial == ask.serial and fact.key != ask.key):
+                detail = f"serial {serial} told to {ask.user} {ask.key}, is {fact.user} {fact.key}"
+                yield Violation(Kind.CROSSED, detail)
+
+
+def _takers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation]:
+    """I9: each coupon belongs to a key that was sent, and not refused every time."""
+    by_key = _by_key(history.asks)
+    for fact in owners.values():
+        asks = by_key.get((fact.user, fact.key))
+        if asks is None:
+            yield Violation(Kind.NEVER_ASKED, f"serial {fact.serial} of {fact.user} {fact.key}")
+        elif all(ask.answer is Answer.REFUSED for ask in asks):
+            yield Violation(Kind.REFUSED_BUT_TAKEN, f"serial {fact.serial} of {fact.user}")
+
+
+def _rows(final: Final) -> Iterator[Violation]:
+    """I5, as far as the ledger alone tells it."""
+    for serial, rows in Counter(fact.serial for fact in final.ledger).items():
+        if rows > 1:
+            yield Violation(Kind.DOUBLE_ROW, f"serial {serial}: {rows} rows")
+    for seq in final.dead:
+        yield Violation(Kind.DEAD_LETTER, f"seq {seq}")
+
+
+def _seqs(final: Final, redis: Redis) -> Iterator[Violation]:
+    """I4: dense, once each, and in the outbox above the watermark."""
+    known = {fact.seq for fact in redis.granted} | set(final.dead)
+    for first, last in final.voids:
+        known |= set(range(first, last + 1))
+    for seq in sorted(set(range(1, redis.seq + 1)) - known):
+        yield Violation(Kind.SEQ_HOLE, f"seq {seq}")
+    for seq, facts in Counter(fact.seq for fact in redis.granted).items():
+        if facts > 1:
+            yield Violation(Kind.SEQ_TWICE, f"seq {seq}: {facts}")
+    waiting = {fact.seq for fact in redis.outbox}
+    for fact in redis.granted:
+        if fact.seq > redis.watermark and fact.seq not in waiting:
+            yield Violation(Kind.NOT_IN_OUTBOX, f"seq {fact.seq}")
+
+
+def _same(final: Final, redis: Redis) -> Iterator[Violation]:
+    """I5: after the drain the ledger holds exactly what Redis granted."""
+    rows = {fact.serial: fact for fact in final.ledger}
+    dead = set(final.dead)
+    granted = set()
+    for fact in redis.granted:
+        granted.add(fact.serial)
+        row = rows.get(fact.serial)
+        if row is None:
+            if fact.seq not in dead:
+                yield Violation(Kind.MISSING_ROW, f"serial {fact.serial} of {fact.user}")
+        elif _name(row) != _name(fact):
+            yield Violation(Kind.WRONG_ROW, f"serial {fact.serial}: {_name(row)}, {_name(fact)}")
+    for serial in sorted(rows.keys() - granted):
+        yield Violation(Kind.EXTRA_ROW, f"serial {serial} of {rows[serial].user}")
+    for number, count in redis.rounds.items():
+        counted = sum(fact.round == number for fact in redis.granted)
+        if count.granted != counted:
+            yield Violation(Kind.MISCOUNTED, f"round {number}: {count.granted}, is {counted}")
+
+
+def _balance(rounds: Mapping[int, Count], seq: int, when: str) -> Iterator[Violation]:
+    """I6, and that every fact of a round has its seq."""
+    for number, count in rounds.items():
+        if count.quota != count.left + count.granted - count.returned or count.left < 0:
+            yield Violation(Kind.UNBALANCED, f"round {number} {when}: {count}")
+    facts = sum(count.granted + count.returned for count in rounds.values())
+    if facts != seq:
+        yield Violation(Kind.MISCOUNTED, f"{when}: {facts} facts counted, seq {seq}")
+
+
+def _quotas(final: Final, redis: Redis) -> Iterator[Violation]:
+    for number, window in final.rounds.items():
+        count = redis.rounds.get(number)
+        if count is None or count.quota != window.quota:
+            yield Violation(Kind.QUOTA_DIFFERS, f"round {number}: {count}, {window.quota}")
+
+
+def _by_key(asks: Iterable[Ask]) -> Mapping[tuple[str, str], Sequence[Ask]]:
+    found: dict[tuple[str, str], list[Ask]] = defaultdict(list)
+    for ask in asks:
+        found[ask.user, ask.key].append(ask)
+    return found
+
+
+def _name(fact: Fact) -> tuple[int, int, str, str]:
+    return fact.seq, fact.round, fact.user, fact.key

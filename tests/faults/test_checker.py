@@ -1,0 +1,306 @@
+"""The checker sees what is wrong: histories with one thing planted in each, and sound ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from tests.faults.checker import EACH_MAX, Kind, check
+from tests.faults.history import Answer, Ask, Count, Fact, Final, History, Redis, Sample, Window
+
+GRANTS, QUOTA, OPENS, CLOSES = 6, 10, 1000, 9000
+
+
+@dataclass
+class World:
+    """A sound run: six users hold a coupon each, the ledger has four, the outbox two."""
+
+    history: History = field(default_factory=History)
+    per_device: int = 1
+    quota: int = QUOTA
+    ledger: list[Fact] = field(default_factory=list)
+    granted: list[Fact] = field(default_factory=list)
+    outbox: list[Fact] = field(default_factory=list)
+    seq: int = GRANTS
+    watermark: int = GRANTS
+    count: Count = field(default_factory=lambda: Count(QUOTA, QUOTA - GRANTS, GRANTS, 0))
+    dead: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for n in range(1, GRANTS + 1):
+            self.ask(n, Answer.OK, "GRANTED", serial=n)
+            fact = Fact(n, n, 1, f"u{n}", f"k{n}", f"d{n}", 2000)
+            self.ledger.append(fact)
+            self.granted.append(replace(fact, device="", at_ms=0))
+        self.history.samples.append(Sample(2000, 3, (Count(QUOTA, QUOTA - 3, 3, 0),)))
+
+    def ask(
+        self, n: int, answer: Answer, code: str, *, key: str = "", at_ms: int = 0, **more: int
+    ) -> None:
+        """One attempt of user n, in the order of the calls unless `at_ms` says when."""
+        began_ms = at_ms or 10 * len(self.history.asks) + 1
+        serial = more.get("serial", 0)
+        self.history.asks.append(
+            Ask(
+                f"u{n}",
+                key or f"k{n}",
+                more.get("gateway", 0),
+                began_ms,
+                began_ms + 5,
+                answer,
+                code,
+                serial,
+                (more["named"],) if "named" in more else (),
+                "final" in more,
+            )
+        )
+
+    def change(self, serial: int, **fields: object) -> None:
+        """The ledger has something else of a serial."""
+        row = self.ledger[serial - 1]
+        self.ledger[serial - 1] = replace(row, **fields)  # type: ignore[arg-type]
+
+    def more(self, n: int, user: str, key: str, device: str = "") -> None:
+        """One more grant, in Redis and ledger alike."""
+        self.ledger.append(Fact(n, n, 1, user, key, device, 2000))
+        self.granted.append(Fact(n, n, 1, user, key))
+        self.seq = self.watermark = n
+        self.count = Count(self.quota, self.quota - n, n, 0)
+
+    @property
+    def final(self) -> Final:
+        return Final(
+            per_user=1,
+            per_device=self.per_device,
+            rounds={1: Window(OPENS, CLOSES, self.quota)},
+            ledger=self.ledger,
+            redis=Redis(
+                self.seq, self.seq, self.watermark, {1: self.count}, self.granted, self.outbox
+            ),
+            dead=self.dead,
+        )
+
+    def wrong(self) -> list[Kind]:
+        return [violation.kind for violation in check(self.history, self.final)]
+
+
+def _oversold(w: World) -> None:
+    w.quota = GRANTS - 1
+    w.count = Count(GRANTS - 1, -1, GRANTS, 0)
+
+
+def _quota_differs(w: World) -> None:
+    w.quota = QUOTA + 5
+
+
+def _too_early(w: World) -> None:
+    w.change(2, at_ms=OPENS - 1)
+
+
+def _too_late(w: World) -> None:
+    w.change(2, at_ms=CLOSES)
+
+
+def _user_twice(w: World) -> None:
+    w.more(7, "u1", "other", "d7")
+    w.ask(1, Answer.OK, "GRANTED", key="other", serial=7)
+
+
+def _device_twice(w: World) -> None:
+    w.more(7, "u7", "k7", "d1")
+    w.ask(7, Answer.OK, "GRANTED", serial=7)
+
+
+def _key_twice(w: World) -> None:
+    w.more(7, "u1", "k1")
+
+
+def _two_serials(w: World) -> None:
+    w.ask(1, Answer.OK, "GRANTED", serial=2)
+
+
+def _winner_refused(w: World) -> None:
+    w.ask(1, Answer.REFUSED, "SOLD_OUT")
+
+
+def _disagree(w: World) -> None:
+    w.ask(8, Answer.UNKNOWN, "")
+    w.more(7, "u8", "k8")
+    w.ask(8, Answer.REFUSED, "SOLD_OUT", final=1, at_ms=900)
+    w.ask(8, Answer.OK, "REPLAYED", serial=7, final=1, gateway=1, at_ms=901)
+
+
+def _seq_hole(w: World) -> None:
+    del w.granted[2], w.ledger[2], w.history.asks[2]
+    w.count = Count(QUOTA, QUOTA - GRANTS + 1, GRANTS - 1, 0)
+
+
+def _seq_twice(w: World) -> None:
+    w.granted[3] = replace(w.granted[3], seq=3)
+
+
+def _not_in_outbox(w: World) -> None:
+    w.watermark = GRANTS - 1
+
+
+def _missing_row(w: World) -> None:
+    w.outbox.append(w.ledger.pop())
+    w.watermark -= 1
+
+
+def _extra_row(w: World) -> None:
+    w.ledger.append(Fact(7, 7, 1, "u7", "k7"))
+    w.ask(7, Answer.UNKNOWN, "")
+
+
+def _wrong_owner(w: World) -> None:
+    w.change(3, user="u9")
+    w.ask(9, Answer.UNKNOWN, "", key="k3")
+
+
+def _double_row(w: World) -> None:
+    w.ledger.append(w.ledger[0])
+
+
+def _dead_letter(w: World) -> None:
+    w.dead.append(GRANTS)
+
+
+def _unbalanced(w: World) -> None:
+    w.count = Count(QUOTA, QUOTA - GRANTS + 1, GRANTS, 0)
+
+
+def _unbalanced_once(w: World) -> None:
+    w.history.samples.append(Sample(3000, 4, (Count(QUOTA, QUOTA - 3, 4, 0),)))
+
+
+def _miscounted(w: World) -> None:
+    w.count = Count(QUOTA, QUOTA - GRANTS + 1, GRANTS - 1, 0)
+
+
+def _ack_lost(w: World) -> None:
+    w.ask(7, Answer.OK, "GRANTED", serial=7)
+
+
+def _ack_lost_named(w: World) -> None:
+    w.ask(7, Answer.REFUSED, "USER_LIMIT", named=8)
+
+
+def _crossed(w: World) -> None:
+    w.ask(7, Answer.OK, "REPLAYED", serial=1)
+
+
+def _crossed_named(w: World) -> None:
+    w.ask(7, Answer.REFUSED, "USER_LIMIT", named=1)
+
+
+def _never_asked(w: World) -> None:
+    w.more(7, "u7", "k7")
+
+
+def _refused_but_taken(w: World) -> None:
+    w.ask(7, Answer.REFUSED, "SOLD_OUT")
+    w.more(7, "u7", "k7")
+
+
+PLANTED: list[tuple[Callable[[World], None], Kind]] = [
+    (_oversold, Kind.OVERSOLD),
+    (_quota_differs, Kind.QUOTA_DIFFERS),
+    (_too_early, Kind.OUTSIDE_WINDOW),
+    (_too_late, Kind.OUTSIDE_WINDOW),
+    (_user_twice, Kind.USER_OVER_LIMIT),
+    (_device_twice, Kind.DEVICE_OVER_LIMIT),
+    (_key_twice, Kind.KEY_TWICE),
+    (_two_serials, Kind.TWO_SERIALS),
+    (_winner_refused, Kind.WINNER_REFUSED),
+    (_disagree, Kind.DISAGREE),
+    (_seq_hole, Kind.SEQ_HOLE),
+    (_seq_twice, Kind.SEQ_TWICE),
+    (_not_in_outbox, Kind.NOT_IN_OUTBOX),
+    (_missing_row, Kind.MISSING_ROW),
+    (_extra_row, Kind.EXTRA_ROW),
+    (_wrong_owner, Kind.WRONG_ROW),
+    (_double_row, Kind.DOUBLE_ROW),
+    (_dead_letter, Kind.DEAD_LETTER),
+    (_unbalanced, Kind.UNBALANCED),
+    (_unbalanced_once, Kind.UNBALANCED),
+    (_miscounted, Kind.MISCOUNTED),
+    (_ack_lost, Kind.ACK_LOST),
+    (_ack_lost_named, Kind.ACK_LOST),
+    (_crossed, Kind.CROSSED),
+    (_crossed_named, Kind.CROSSED),
+    (_never_asked, Kind.NEVER_ASKED),
+    (_refused_but_taken, Kind.REFUSED_BUT_TAKEN),
+]
+
+
+@pytest.mark.parametrize("plant,kind", PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+def test_a_planted_violation_is_found(plant: Callable[[World], None], kind: Kind) -> None:
+    """Each broken history is called broken, and by its name."""
+    world = World()
+    plant(world)
+    assert kind in world.wrong()
+
+
+def test_every_kind_is_planted_once() -> None:
+    """No kind of violation goes without a history that has it."""
+    assert {kind for _, kind in PLANTED} == set(Kind)
+
+
+def test_a_sound_run_is_sound() -> None:
+    """Nothing planted, nothing found; the counters of a moment in the middle included."""
+    assert World().wrong() == []
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["nothing", "a coupon"])
+def test_an_unknown_grab_may_or_may_not_have_happened(taken: bool) -> None:
+    """No answer, or a 503, says neither: both ends are sound, also when a refusal came later."""
+    world = World()
+    world.ask(7, Answer.UNKNOWN, "")
+    world.ask(7, Answer.UNKNOWN, "BACKEND_UNAVAILABLE")
+    world.ask(7, Answer.REFUSED, "SOLD_OUT")
+    if taken:
+        world.more(7, "u7", "k7")
+    assert world.wrong() == []
+
+
+def test_a_refusal_under_way_while_the_grab_won_is_sound() -> None:
+    """Two attempts with one key side by side: the loser of the two may have been first."""
+    world = World()
+    world.ask(1, Answer.REFUSED, "SOLD_OUT", at_ms=world.history.asks[0].began_ms)
+    assert world.wrong() == []
+
+
+def test_a_refused_key_may_win_later() -> None:
+    """Only grants are remembered: after a restock the same key takes a coupon."""
+    world = World()
+    world.ask(7, Answer.REFUSED, "SOLD_OUT")
+    world.ask(7, Answer.OK, "GRANTED", serial=7)
+    world.more(7, "u7", "k7")
+    assert world.wrong() == []
+
+
+def test_what_waits_in_the_outbox_is_not_lost() -> None:
+    """An acknowledged grab above the watermark is missing in the ledger, but it is not gone."""
+    world = World()
+    _missing_row(world)
+    assert Kind.ACK_LOST not in world.wrong()
+
+
+def test_without_redis_the_ledger_alone_answers() -> None:
+    """A closed campaign is judged by the ledger and the answers; Redis' holes are no violation."""
+    world = World()
+    world.ledger.pop()
+    world.history.samples.clear()
+    final = replace(world.final, redis=None)
+    assert [v.kind for v in check(world.history, final)] == [Kind.ACK_LOST]
+
+
+def test_many_violations_of_one_kind_do_not_hide_another() -> None:
+    """Of each kind only so many are named."""
+    world = World()
+    world.dead += [GRANTS] * 500
+    _ack_lost(world)
+    wrong = world.wrong()
+    assert wrong.count(Kind.DEAD_LETTER) == EACH_MAX
+    assert Kind.ACK_LOST in wrong
