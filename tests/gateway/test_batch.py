@@ -14,10 +14,10 @@ from flashgrab.outcomes import Outcome, Verdict
 from gateway.batch import CALLS_MAX, LOOK_BACK, SLOW_S
 from gateway.decisions import Decision, read_grants
 from tests.gateway.crowd import Sent, crowd, request_bytes
-from tests.gateway.proxy import Proxy, proxied
 from tests.gateway.serving import HOUR_MS, Served, serving, until
 from tests.gateway.wires import HeldWire, SlowWire, ToldWire
 from tests.lua.server import Valkey, valkey
+from tests.services.proxy import Proxy, proxied
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,9 @@ from gateway import campaigns
 from tests.gateway.crowd import Got, Sent, crowd
 from tests.gateway.lane.counting import Counted, codes, steady
 from tests.gateway.process import Running, environment
-from tests.gateway.proxy import proxied
 from tests.gateway.serving import HOUR_MS, Served, serving, until
 from tests.lua.server import Client, Valkey
+from tests.services.proxy import proxied
 
 pytestmark = pytest.mark.anyio
 
