@@ -42,12 +42,17 @@ AWAY_MS_MAX = 3000
 log = structlog.get_logger()
 
 
-def make_app(settings: GatewaySettings, metrics: Metrics, clock: Clock | None = None) -> Starlette:
+def make_app(
+    settings: GatewaySettings,
+    metrics: Metrics,
+    clock: Clock | None = None,
+    wire: type[Wire] = Wire,
+) -> Starlette:
     """The gateway as an ASGI application; it connects when its lifespan starts."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-        async with running(settings, metrics, clock or SystemClock()) as gateway:
+        async with running(settings, metrics, clock or SystemClock(), wire) as gateway:
             yield {"gateway": gateway}
 
     cors = Middleware(CORSMiddleware, **cors_options(settings.cors_origins))
@@ -67,7 +72,7 @@ def make_app(settings: GatewaySettings, metrics: Metrics, clock: Clock | None = 
 
 @asynccontextmanager
 async def running(
-    settings: GatewaySettings, metrics: Metrics, clock: Clock
+    settings: GatewaySettings, metrics: Metrics, clock: Clock, make_wire: type[Wire] = Wire
 ) -> AsyncIterator[Gateway]:
     """A gateway that is connected and follows the campaigns, until the block ends."""
     redis_clock = RedisClock(clock)
@@ -79,7 +84,7 @@ async def running(
         report_due.set()
 
     store = Store(settings.redis_url)
-    wire = Wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)
+    wire = make_wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)
     gateway = Gateway(
         bounds=Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms),
         pass_keys=PassKeys.parse(settings.pass_keys),

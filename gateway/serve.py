@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from flashgrab.settings import GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
@@ -89,11 +90,13 @@ def _cannot_listen(host: str, port: int, variable: str, error: OSError) -> int:
     return 2
 
 
-def run_process(settings: GatewaySettings, sock: socket.socket, metrics: Metrics) -> None:
+def run_process(
+    settings: GatewaySettings, sock: socket.socket, metrics: Metrics, app: Starlette | None = None
+) -> None:
     """Serve on a listening socket until a signal, then answer what is in flight."""
     drain_s = max(DRAIN_S, settings.request_deadline_ms // 1000 + 1)
     config = uvicorn.Config(
-        make_app(settings, metrics),
+        app or make_app(settings, metrics),
         loop="uvloop",
         http=Lane,
         timeout_keep_alive=KEEP_ALIVE_S,

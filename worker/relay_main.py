@@ -7,15 +7,18 @@ from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from worker.collector import relax_collector
 from worker.relay import Relay
 from worker.signals import run_until_signal
+from worker.steps import Hook, go_on
 
 
-async def run(settings: RelaySettings) -> int:
+async def run(
+    settings: RelaySettings, hook: Hook = go_on, make_relay: type[Relay] = Relay
+) -> int:
     """Until SIGTERM or SIGINT; then the round in flight is finished. Returns the exit status."""
     configure_logs("relay", settings.log_json)
     relax_collector()
     metrics = Metrics()
     serve_metrics(settings.metrics_port, metrics.snapshot)
     async with Store(settings.redis_url) as store:
-        relay = Relay(store, settings.kafka_bootstrap, SystemClock(), metrics)
+        relay = make_relay(store, settings.kafka_bootstrap, SystemClock(), metrics, hook=hook)
         await run_until_signal((relay.run(), relay.stop))
     return 0

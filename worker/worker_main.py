@@ -18,6 +18,7 @@ from worker.dead import DeadLetters
 from worker.live_audit import LiveAudit
 from worker.persist import Persist
 from worker.signals import run_until_signal
+from worker.steps import Hook, go_on
 from worker.walker import Walker
 from worker.watermark import Watermark
 
@@ -25,7 +26,9 @@ POOL_SIZE = 6
 """One connection each for persist and the walker's duties."""
 
 
-async def run(settings: WorkerSettings) -> int:
+async def run(
+    settings: WorkerSettings, hook: Hook = go_on, make_persist: type[Persist] = Persist
+) -> int:
     """Until SIGTERM or SIGINT; then the transaction in flight is finished. Returns the status."""
     configure_logs("worker", settings.log_json)
     relax_collector()
@@ -34,16 +37,17 @@ async def run(settings: WorkerSettings) -> int:
     pool = Pool(settings.postgres_url, POOL_SIZE)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
     async with Store(settings.redis_url) as store:
-        persist = Persist(
+        persist = make_persist(
             pool,
             settings.kafka_bootstrap,
             clock,
             metrics,
+            hook=hook,
             session_timeout_ms=settings.kafka_session_timeout_ms,
         )
         walker = Walker(
             Role(settings.postgres_url),
-            Watermark(pool, store, topic_log, clock, metrics),
+            Watermark(pool, store, topic_log, clock, metrics, hook=hook),
             Confirmation(pool, store, topic_log, clock),
             DeadLetters(pool, settings.kafka_bootstrap, clock),
             LiveAudit(pool, store, clock, metrics),

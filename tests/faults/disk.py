@@ -1,0 +1,117 @@
+"""Disks that are slow, fail, or are full."""
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from tests.faults.fault import Fault, serves
+from tests.faults.stack import FaultStack
+from tests.faults.strace import Strace
+
+BLOCK = 1 << 16
+Service = Literal["valkey", "postgres"]
+
+
+class SlowDisk(Fault):
+    """Every flush takes so many milliseconds longer."""
+
+    def __init__(self, stack: FaultStack, service: Service, delay_ms: int) -> None:
+        super().__init__(stack, f"slow disk of {service}")
+        self._service = service
+        self._how = f"fdatasync,fsync:delay_enter={delay_ms * 1000}"
+        self._strace: Strace | None = None
+
+    async def inject(self) -> None:
+        self._strace = await trace(self.stack, self._service, ["-e", f"inject={self._how}"])
+
+    async def heal(self) -> None:
+        assert self._strace is not None
+        await asyncio.to_thread(self._strace.detach)
+        await serves(self.stack, self._service)
+
+    def reached(self) -> bool:
+        return self._strace is not None and "(DELAYED)" in self._strace.text()
+
+
+class FailingDisk(SlowDisk):
+    """Every flush fails, and so does every process that it hits; until it is healed."""
+
+    def __init__(self, stack: FaultStack, service: Service, error: str) -> None:
+        super().__init__(stack, service, 0)
+        self.name = f"{error} on the disk of {service}"
+        self._how = f"fdatasync,fsync:error={error}"
+
+    def reached(self) -> bool:
+        return self._strace is not None and "(INJECTED)" in self._strace.text()
+
+
+async def trace(stack: FaultStack, service: str, options: list[str]) -> Strace:
+    """strace on a service of the stack."""
+    pid = stack.services[service].pid
+    assert pid is not None
+    log = stack.folder / f"strace-{service}-{pid}.txt"
+    strace = Strace(pid, log, ["-e", "trace=fdatasync,fsync", *options])
+    await strace.attached()
+    return strace
+
+
+class FullDisk(Fault):
+    """The small file system (`small_disk`) under a service's data is filled to the last byte."""
+
+    def __init__(self, stack: FaultStack, service: Service) -> None:
+        super().__init__(stack, f"full disk of {service}")
+        self._service = service
+        self._filler = stack.shape.folders[service].parent / "filler"
+        self._log = stack.services[service].log
+        self._said_before = 0
+
+    async def inject(self) -> None:
+        self._said_before = self._complaints()
+        await asyncio.to_thread(fill, self._filler)
+
+    async def heal(self) -> None:
+        self._filler.unlink()
+        await serves(self.stack, self._service)
+
+    def reached(self) -> bool:
+        return self._complaints() > self._said_before
+
+    def _complaints(self) -> int:
+        return self._log.read_text(errors="replace").count("No space left on device")
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more fits."""
+    with path.open("wb", buffering=0) as filler:
+        for size in (BLOCK, 4096):
+            try:
+                while True:
+                    filler.write(b"\0" * size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+def mount_missing() -> str | None:
+    """Why no small file system can be mounted here, None where one can."""
+    return None if os.geteuid() == 0 else "a small file system can only be mounted by root"
+
+
+@contextmanager
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """A folder on a file system of this size, until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="flashgrab-small-"))
+    options = f"size={megabytes}m,mode=0755"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        shutil.rmtree(folder, ignore_errors=True)

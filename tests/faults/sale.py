@@ -1,0 +1,205 @@
+"""A live sale on a fault stack: its campaign, its buyers, the readings beside it, and its end."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx2
+
+from flashgrab.errors import FlashgrabError
+from flashgrab.events import OutboxEntry
+from flashgrab.ledger.pool import Pool
+from flashgrab.store import Store
+from tests.faults.crowd import Crowd, now_ms
+from tests.faults.history import Count, Fact, Final, History, Redis, Sample, Window
+from tests.faults.stack import ADMIN_TOKEN, FaultStack
+
+SAMPLE_S = 1.0
+DRAIN_S = 60.0
+KNOWN_S = 30.0
+MANAGE_S = 60.0
+ENTRIES_MAX = 1_000_000
+
+
+@dataclass
+class Sale:
+    """One campaign of a stack. Reads Redis and ledger beside every proxy."""
+
+    stack: FaultStack
+    crowd: Crowd
+    store: Store
+    pool: Pool
+
+    @property
+    def campaign_id(self) -> str:
+        return self.crowd.campaign_id
+
+    @property
+    def history(self) -> History:
+        return self.crowd.history
+
+    async def restock(self, add: int) -> None:
+        """More coupons for round 1, by the centre; repeated with its key until both sides agree."""
+        body = {"round": 1, "add": add}
+        await self._manage(f"/v1/campaigns/{self.campaign_id}/restock", body, secrets.token_hex(8))
+
+    async def create(self, quota: int, fields: dict[str, Any] | None = None) -> None:
+        """Publish the campaign by the centre, and wait until every gateway knows it."""
+        definition = {
+            "id": self.campaign_id,
+            "name": "Under faults",
+            "rule": {"kind": "amount_off", "amount": 3000, "threshold": 20000},
+            "rounds": [{"opens_at": "now", "closes_at": "+2h", "quota": quota}],
+            **(fields or {}),
+        }
+        await self._manage("/v1/campaigns", definition, secrets.token_hex(8))
+        await self._manage(f"/v1/campaigns/{self.campaign_id}/publish", {}, secrets.token_hex(8))
+        async with httpx2.AsyncClient(verify=False, timeout=2) as http:
+            for gateway in self.stack.gateways:
+                url = f"{gateway.url}/v1/campaigns/{self.campaign_id}"
+                await until(f"{gateway.name} knows the campaign", partial(_is_there, http, url))
+
+    async def _manage(self, path: str, body: dict[str, Any], operation: str) -> None:
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Idempotency-Key": operation}
+
+        async def done() -> bool:
+            try:
+                answer = await http.post(f"{self.stack.centre.url}{path}", json=body)
+            except httpx2.TransportError:
+                return False
+            assert answer.status_code in (200, 201, 503), answer.text
+            return answer.status_code != 503 and bool(answer.json().get("applied", True))
+
+        async with httpx2.AsyncClient(verify=False, timeout=10, headers=headers) as http:
+            await until(f"the centre did {path}", done, MANAGE_S)
+
+    # -- beside the sale -------------------------------------------------------------------------
+
+    async def sampling(self) -> None:
+        """A reading of the counters once a second, as long as Redis answers; until cancelled."""
+        while True:
+            sample = await self._sample()
+            if sample is not None:
+                self.crowd.history.samples.append(sample)
+            await asyncio.sleep(SAMPLE_S)
+
+    async def _sample(self) -> Sample | None:
+        try:
+            books = await self.store.books(self.campaign_id, 1, ENTRIES_MAX, 1)
+        except FlashgrabError:
+            return None
+        if books is None:
+            return None
+        return Sample(now_ms(), books.seq, tuple(Count(*row) for row in books.rounds))
+
+    async def watermark(self) -> int:
+        """How far the ledger has every fact; 0 where it does not answer."""
+        try:
+            rows = await self._sql("SELECT watermark AS n FROM watermarks WHERE campaign_id = $1")
+        except FlashgrabError:
+            return 0
+        return int(rows[0]["n"]) if rows else 0
+
+    async def seq(self) -> int:
+        """The last fact that Redis gave; 0 where it does not answer."""
+        sample = await self._sample()
+        return sample.seq if sample else 0
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def drained(self, within_s: float = DRAIN_S) -> None:
+        """Until the ledger has every fact that Redis gave, and Redis knows it."""
+
+        async def done() -> bool:
+            try:
+                standing = (await self.store.standings([self.campaign_id])).get(self.campaign_id)
+            except FlashgrabError:
+                return False
+            if standing is None:
+                return False
+            return standing.seq == standing.watermark == await self.watermark()
+
+        await until("the ledger has every fact", done, within_s)
+
+    async def final(self, *, with_redis: bool = True) -> Final:
+        """Everything that is there now."""
+        campaign = (
+            await self._sql("SELECT per_user, per_device FROM campaigns WHERE campaign_id = $1")
+        )[0]
+        rounds = await self._sql("SELECT * FROM rounds WHERE campaign_id = $1")
+        coupons = await self._sql(
+            "SELECT seq, serial, round, user_id, request_id, device_id, granted_at FROM coupons"
+            " WHERE campaign_id = $1 ORDER BY serial"
+        )
+        dead = await self._sql("SELECT seq FROM dead WHERE campaign_id = $1 OR $1 <> ''")
+        voids = await self._sql("SELECT from_seq, to_seq FROM voids WHERE campaign_id = $1")
+        return Final(
+            per_user=campaign["per_user"],
+            per_device=campaign["per_device"],
+            rounds={r["number"]: Window(r["opens_at"], r["closes_at"], r["quota"]) for r in rounds},
+            ledger=[Fact(*row) for row in coupons],
+            redis=await self._redis() if with_redis else None,
+            dead=[row["seq"] or 0 for row in dead],
+            voids=[(row["from_seq"], row["to_seq"]) for row in voids],
+        )
+
+    async def _redis(self) -> Redis:
+        state = await self.store.read(self.campaign_id)
+        assert state is not None, "the campaign is not in Redis"
+        granted = []
+        async for user, entry in self.store.holders(self.campaign_id):
+            for part in entry.split(";")[:-1]:
+                serial, seq, number, _, key = part.split(",")
+                granted.append(Fact(int(seq), int(serial), int(number), user, key))
+        outbox = []
+        for waiting in await self.store.outbox(self.campaign_id, 0, entries_max=ENTRIES_MAX):
+            assert isinstance(waiting, OutboxEntry), waiting
+            outbox += [
+                Fact(f.seq, f.serial, f.round, f.user_id, f.request_id, f.device_id, f.at_ms)
+                for f in waiting.facts(self.campaign_id)
+            ]
+        counts = {r.number: Count(r.quota, r.left, r.granted, r.returned) for r in state.rounds}
+        return Redis(state.seq, state.serial, state.watermark, counts, granted, outbox)
+
+    async def _sql(self, query: str) -> list[Any]:
+        async with self.pool.connection() as connection:
+            rows: list[Any] = await connection.fetch(query, self.campaign_id)
+            return rows
+
+
+@asynccontextmanager
+async def sale(stack: FaultStack, seed: int, devices: int = 0) -> AsyncIterator[Sale]:
+    """A sale without a campaign yet; sampled once a second until the block ends."""
+    crowd = Crowd(stack, f"f{secrets.token_hex(6)}", random.Random(seed), devices=devices)
+    pool = Pool(stack.postgres.url, 2)
+    async with Store(stack.valkey.url) as store:
+        made = Sale(stack, crowd, store, pool)
+        sampling = asyncio.create_task(made.sampling(), name="samples")
+        try:
+            yield made
+        finally:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+            await pool.close()
+
+
+async def until(what: str, met: Callable[[], Awaitable[Any]], within_s: float = KNOWN_S) -> Any:
+    """Wait for a condition, and give its value; fails naming it."""
+    end_ms = now_ms() + int(within_s * 1000)
+    while not (value := await met()):
+        if now_ms() > end_ms:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        await asyncio.sleep(0.02)
+    return value
+
+
+async def _is_there(http: httpx2.AsyncClient, url: str) -> bool:
+    try:
+        return (await http.get(url)).status_code == 200
+    except httpx2.TransportError:
+        return False
