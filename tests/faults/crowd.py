@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from flashgrab.cli.rehearsal import crowd
 from flashgrab.cli.rehearsal.connection import Address, Connection, NoReply
@@ -120,7 +121,7 @@ def now_ms() -> int:
 
 def hash_of(user: str) -> int:
     """The same in every process."""
-    return sum(user.encode())
+    return crc32(user.encode())
 
 
 def _read(status: int, body: dict[str, object]) -> tuple[Answer, str, int, tuple[int, ...]]:

@@ -22,6 +22,8 @@ Service = Literal["valkey", "postgres"]
 class SlowDisk(Fault):
     """Every flush takes so many milliseconds longer."""
 
+    _follows = True
+
     def __init__(self, stack: FaultStack, service: Service, delay_ms: int) -> None:
         super().__init__(stack, f"slow disk of {service}")
         self._service = service
@@ -29,7 +31,12 @@ class SlowDisk(Fault):
         self._strace: Strace | None = None
 
     async def inject(self) -> None:
-        self._strace = await trace(self.stack, self._service, ["-e", f"inject={self._how}"])
+        pid = self.stack.services[self._service].pid
+        assert pid is not None
+        log = self.stack.folder / f"strace-{self._service}-{pid}.txt"
+        options = ["-e", "trace=fdatasync,fsync", "-e", f"inject={self._how}"]
+        self._strace = Strace(pid, log, options, follows=self._follows)
+        await self._strace.attached()
 
     async def heal(self) -> None:
         assert self._strace is not None
@@ -41,7 +48,13 @@ class SlowDisk(Fault):
 
 
 class FailingDisk(SlowDisk):
-    """Every flush fails, and so does every process that it hits; until it is healed."""
+    """Every flush of the processes that run now fails, and ends them.
+
+    Not of those that take their place: where the recovery of PostgreSQL 18 after a crash fails,
+    too, its postmaster stands still for ever, answering "in recovery mode", until it is killed.
+    """
+
+    _follows = False
 
     def __init__(self, stack: FaultStack, service: Service, error: str) -> None:
         super().__init__(stack, service, 0)
@@ -50,16 +63,6 @@ class FailingDisk(SlowDisk):
 
     def reached(self) -> bool:
         return self._strace is not None and "(INJECTED)" in self._strace.text()
-
-
-async def trace(stack: FaultStack, service: str, options: list[str]) -> Strace:
-    """strace on a service of the stack."""
-    pid = stack.services[service].pid
-    assert pid is not None
-    log = stack.folder / f"strace-{service}-{pid}.txt"
-    strace = Strace(pid, log, ["-e", "trace=fdatasync,fsync", *options])
-    await strace.attached()
-    return strace
 
 
 class FullDisk(Fault):

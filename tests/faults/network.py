@@ -8,7 +8,7 @@ from tests.services.proxy import CALM, Trouble
 
 
 class Link(Fault):
-    """Trouble on some links, all others stay calm."""
+    """Trouble on some links, all others stay calm. It may be made again before it is healed."""
 
     def __init__(
         self, stack: FaultStack, links: Sequence[str], what: str, trouble: Trouble
@@ -19,7 +19,7 @@ class Link(Fault):
         self._before: list[int] = []
 
     async def inject(self) -> None:
-        self._before = [proxy.reached for proxy in self._proxies]
+        self._before = self._before or [proxy.reached for proxy in self._proxies]
         for proxy in self._proxies:
             proxy.trouble = self._trouble
 

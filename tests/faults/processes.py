@@ -106,6 +106,10 @@ class DieAt(Fault):
 
         await until(f"{self.name}, {times} times", often)
 
+    @property
+    def deaths(self) -> int:
+        return len(self._deaths)
+
     async def heal(self) -> None:
         self._watching.cancel()
         self._service.argv = self._argv

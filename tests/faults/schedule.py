@@ -96,8 +96,10 @@ def draw(seed: int, span_ms: int, known: Mapping[str, Any]) -> list[Event]:
 
 def _target(fault: str) -> str:
     """What it hits. The broker's wiping freezes workers, the power cut kills Valkey."""
+    if ">" in fault:
+        return fault.rpartition(" ")[2]
     for name in PARTS:
-        if name in fault and ">" not in fault:
+        if name in fault:
             return name
     if "power" in fault:
         return "valkey"

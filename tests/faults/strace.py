@@ -23,15 +23,19 @@ def missing() -> str | None:
 
 
 class Strace:
-    """Attached to a process and its children until `detach` or their end."""
+    """Attached to a process and its children until `detach` or their end; where it `follows`, also
+    to those that they make later."""
 
-    def __init__(self, pid: int, log: Path, options: Sequence[str]) -> None:
+    def __init__(
+        self, pid: int, log: Path, options: Sequence[str], *, follows: bool = True
+    ) -> None:
         self._log = log
         self._messages = log.with_suffix(".attach")
         self._messages.unlink(missing_ok=True)
+        follow = ["-f"] if follows else []
         pids = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         targets = [part for one in pids for part in ("-p", str(one))]
-        argv = ["strace", "-f", "-y", "-s", "0", "-o", str(log), *options, *targets]
+        argv = ["strace", *follow, "-y", "-s", "0", "-o", str(log), *options, *targets]
         self._child = Child(Command(argv, plain_env()), self._messages)
         self._pids = pids
 
