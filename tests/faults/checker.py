@@ -18,6 +18,10 @@ AFTER_REPLAY = {
 }
 """Refusals that a key which has won can never get (contract, precedence); a pass that is not valid
 may keep anybody out."""
+MEMORY_MS = 2000
+"""How old a gateway's memory of a sold-out round may be (docs/decisions.md, "What memory says is as
+old as what was heard"): so long after a restock it may refuse a user whom another gateway has just
+granted a coupon. Such refusals are counted (`stale_refusals`), and none may come later."""
 
 
 class Kind(Enum):
@@ -129,11 +133,9 @@ def _answers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation
         told = {ask.serial for ask in asks if ask.answer is Answer.OK}
         if len(told) > 1:
             yield Violation(Kind.TWO_SERIALS, f"{user_key}: {sorted(told)}")
-        if told:
-            won_ms = min(ask.ended_ms for ask in asks if ask.answer is Answer.OK)
-            for ask in asks:
-                if ask.code in AFTER_REPLAY and ask.began_ms > won_ms:
-                    yield Violation(Kind.WINNER_REFUSED, f"{user_key}: {ask.code}")
+        for ask, stale in _refused_winners(asks):
+            if not stale:
+                yield Violation(Kind.WINNER_REFUSED, f"{user_key}: {ask.code}")
         said = {(a.answer, a.serial) for a in asks if a.final and a.answer is not Answer.UNKNOWN}
         if len(said) > 1:
             yield Violation(Kind.DISAGREE, f"{user_key}: {sorted(s for _, s in said)}")
@@ -145,6 +147,25 @@ def _answers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation
             elif fact.user != ask.user or (serial == ask.serial and fact.key != ask.key):
                 detail = f"serial {serial} told to {ask.user} {ask.key}, is {fact.user} {fact.key}"
                 yield Violation(Kind.CROSSED, detail)
+
+
+def stale_refusals(history: History) -> list[Ask]:
+    """Winners who were told SOLD_OUT by another gateway's old memory, within its bound."""
+    by_key = _by_key(history.asks).values()
+    return [ask for asks in by_key for ask, stale in _refused_winners(asks) if stale]
+
+
+def _refused_winners(asks: Sequence[Ask]) -> Iterator[tuple[Ask, bool]]:
+    """Refusals of a key that began after it had won; whether old memory explains it."""
+    wins = [ask for ask in asks if ask.answer is Answer.OK]
+    if not wins:
+        return
+    won_ms = min(ask.ended_ms for ask in wins)
+    for ask in asks:
+        if ask.code in AFTER_REPLAY and ask.began_ms > won_ms:
+            knew = any(w.gateway == ask.gateway and w.ended_ms <= ask.began_ms for w in wins)
+            old = ask.code == "SOLD_OUT" and ask.began_ms <= won_ms + MEMORY_MS
+            yield ask, old and not knew
 
 
 def _takers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation]:

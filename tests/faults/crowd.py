@@ -96,11 +96,18 @@ class Crowd:
             await asyncio.sleep(self.chance.uniform(*PAUSE_S))
 
     async def attempt(
-        self, line: Connection, gateway: int, user: str, key: str, *, final: bool = False
+        self,
+        line: Connection,
+        gateway: int,
+        user: str,
+        key: str,
+        *,
+        final: bool = False,
+        token: str = "",
     ) -> Ask:
-        """One request, noted."""
+        """One request, noted; with a pass of the user's own unless one is given."""
         wanted = crowd.Ask(self.campaign_id, user, key)
-        request = crowd.grab_request(self._addresses[gateway], wanted, self.pass_of(user))
+        request = crowd.grab_request(self._addresses[gateway], wanted, token or self.pass_of(user))
         began_ms = now_ms()
         answer, code, serial = Answer.UNKNOWN, "", 0
         named: tuple[int, ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashgrab.clock import SystemClock
-from tests.faults.checker import Kind, Violation, check
+from tests.faults.checker import Kind, Violation, check, stale_refusals
 from tests.faults.crowd import now_ms
 from tests.faults.fault import Fault
 from tests.faults.history import Answer, History
@@ -51,6 +51,9 @@ class Run:
     audit: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     schedule: list[Event] = field(default_factory=list)
+    asked_ms: int = 0
+    drained_ms: int = 0
+    """After healing: until all keys had their answer, and from then on until the ledger had all."""
 
     @property
     def ok(self) -> bool:
@@ -65,7 +68,10 @@ class Run:
             "acknowledged": len(self.history.acknowledged()),
             "refused": answers[Answer.REFUSED],
             "unknown": answers[Answer.UNKNOWN],
+            "stale_refusals": len(stale_refusals(self.history)),
             "samples": len(self.history.samples),
+            "asked_ms": self.asked_ms,
+            "drained_ms": self.drained_ms,
             "lost": kinds[Kind.ACK_LOST] + kinds[Kind.MISSING_ROW],
             "doubled": kinds[Kind.DOUBLE_ROW] + kinds[Kind.KEY_TWICE] + kinds[Kind.TWO_SERIALS],
             "violations": len(self.violations),
@@ -94,11 +100,15 @@ async def run_sale(stack: FaultStack, seed: int, plan: Plan, script: Script) -> 
 
 async def settle(live: Sale, *, with_redis: bool = True) -> Run:
     """After healing: every key gets its answer, the ledger everything; then check."""
+    begun_ms = now_ms()
     await live.crowd.ask_everywhere(_open_questions(live.history))
+    asked_ms = now_ms()
     if with_redis:
         await live.drained()
+    drained_ms = now_ms()
     final = await live.final(with_redis=with_redis)
     run = Run(live.history, check(live.history, final))
+    run.asked_ms, run.drained_ms = asked_ms - begun_ms, drained_ms - asked_ms
     if with_redis:
         report = await Audit(live.pool, live.store, SystemClock()).run(live.campaign_id)
         findings = [*report.findings, *(f for c in report.campaigns for f in c.findings)]

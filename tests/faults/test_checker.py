@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from tests.faults.checker import EACH_MAX, Kind, check
+from tests.faults.checker import EACH_MAX, Kind, check, stale_refusals
 from tests.faults.history import Answer, Ask, Count, Fact, Final, History, Redis, Sample, Window
 
 GRANTS, QUOTA, OPENS, CLOSES = 6, 10, 1000, 9000
@@ -269,6 +269,25 @@ def test_a_refusal_under_way_while_the_grab_won_is_sound() -> None:
     world = World()
     world.ask(1, Answer.REFUSED, "SOLD_OUT", at_ms=world.history.asks[0].began_ms)
     assert world.wrong() == []
+
+
+@pytest.mark.parametrize(
+    "gateway,after_ms,code,stale",
+    [
+        (1, 1000, "SOLD_OUT", True),
+        (0, 1000, "SOLD_OUT", False),
+        (1, 2500, "SOLD_OUT", False),
+        (1, 1000, "ENDED", False),
+    ],
+    ids=["another gateway", "the same one", "too late", "no matter of stock"],
+)
+def test_old_memory_explains_little(gateway: int, after_ms: int, code: str, stale: bool) -> None:
+    """Another gateway may say SOLD_OUT to a winner for 2 s; nothing else, nowhere, no longer."""
+    world = World()
+    won_ms = world.history.asks[0].ended_ms
+    world.ask(1, Answer.REFUSED, code, gateway=gateway, at_ms=won_ms + after_ms)
+    assert (world.wrong() == []) is stale
+    assert len(stale_refusals(world.history)) == stale
 
 
 def test_a_refused_key_may_win_later() -> None:

@@ -1,0 +1,257 @@
+"""F3: power cuts. F4: disks. F6: Redis stands still. F7: Kafka is away. F10: Redis knows less."""
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psutil
+
+from tests.faults import disk, strace
+from tests.faults.checker import check
+from tests.faults.crowd import now_ms
+from tests.faults.data import DataDeleted, StaleReplica
+from tests.faults.disk import FailingDisk, FullDisk, SlowDisk, small_disk
+from tests.faults.fault import Fault
+from tests.faults.history import Answer, Ask
+from tests.faults.power import PowerCut
+from tests.faults.processes import Freeze, Kill
+from tests.faults.runner import Plan, Run, run_sale, settle
+from tests.faults.sale import Sale, sale, until
+from tests.faults.scenarios.scenario import Scenario
+from tests.faults.stack import FaultStack, Shape
+
+PLENTY = 1_000_000
+BEFORE_S = 2.0
+FULL_S = 3.0
+FROZEN_S = 30.0
+AWAY_S = 60.0
+QUIET_S = 2.0
+DISK_MB = 400
+CLOSED_ASKS = 60
+
+
+async def power_cut(stack: FaultStack, seed: int) -> Run:
+    """While the relay stands still, so that nothing but Redis' log has what was acknowledged."""
+    where = "flushed" if seed % 2 else "later"
+    cut = PowerCut(stack, "flushed" if seed % 2 else "later", random.Random(f"cut {seed}"))
+    relay = Freeze(stack, "relay")
+
+    async def script(live: Sale) -> None:
+        await asyncio.sleep(BEFORE_S)
+        await relay.inject()
+        await cut.inject()
+        await cut.heal()
+        await granted_since(live, now_ms())
+        await relay.heal()
+        for fault in (relay, cut):
+            fault.check_reached()
+
+    run = await run_sale(stack, seed, Plan(quota=PLENTY, connections=16, per_s=1500), script)
+    run.figures = {"cut": where, "cut_bytes": cut.cut_bytes, "flushes": cut.trace.flushes}
+    return run
+
+
+async def disks(stack: FaultStack, seed: int) -> Run:
+    """Slow, failing and full, under Valkey and under PostgreSQL, one a run."""
+    faults: list[Fault] = [
+        FullDisk(stack, "valkey"),
+        FullDisk(stack, "postgres"),
+        FailingDisk(stack, "valkey", "ENOSPC"),
+        FailingDisk(stack, "valkey", "EIO"),
+        FailingDisk(stack, "postgres", "EIO"),
+        SlowDisk(stack, "valkey", 100),
+        SlowDisk(stack, "postgres", 100),
+    ]
+    fault = faults[seed % len(faults)]
+    back_ms = 0
+
+    async def script(live: Sale) -> None:
+        nonlocal back_ms
+        await asyncio.sleep(BEFORE_S)
+        await fault.inject()
+        await asyncio.sleep(FULL_S)
+        at_ms = now_ms()
+        await fault.heal()
+        seq = await granted_since(live, at_ms)
+
+        async def persisted() -> bool:
+            return await live.watermark() >= seq
+
+        await until("the ledger goes on", persisted)
+        back_ms = now_ms() - at_ms
+        fault.check_reached()
+
+    run = await run_sale(stack, seed, Plan(quota=PLENTY, connections=16, per_s=800), script)
+    late = [a.ended_ms - a.began_ms for a in run.history.asks if a.code == "BACKEND_UNAVAILABLE"]
+    run.figures = {
+        "fault": fault.name,
+        "back_ms": back_ms,
+        "refused_within_ms": max(late, default=0),
+    }
+    return run
+
+
+async def frozen_redis(stack: FaultStack, seed: int) -> Run:
+    """Redis stands still for 30 s under load: how long answers take, and what memory they cost."""
+    freeze = Freeze(stack, "valkey")
+    gateways = [psutil.Process(gateway.pid) for gateway in stack.gateways]
+    times: dict[str, int] = {}
+    memory: list[int] = []
+
+    async def script(live: Sale) -> None:
+        await asyncio.sleep(5)
+        times["at_ms"] = now_ms()
+        before = [gateway.memory_info().rss for gateway in gateways]
+        await freeze.inject()
+        for _ in range(int(FROZEN_S)):
+            await asyncio.sleep(1)
+            now = [gateway.memory_info().rss for gateway in gateways]
+            memory.append(max(n - b for n, b in zip(now, before, strict=True)))
+        times["healed_ms"] = now_ms()
+        await freeze.heal()
+        await asyncio.sleep(QUIET_S + 5)
+        freeze.check_reached()
+
+    run = await run_sale(stack, seed, Plan(quota=PLENTY, connections=200, per_s=800), script)
+    asks = run.history.asks
+    frozen = [a for a in asks if times["at_ms"] <= a.began_ms < times["healed_ms"]]
+    after_ms = times["healed_ms"] + int(QUIET_S * 1000)
+    run.figures = {
+        "longest_ms": max(took(frozen)),
+        "unanswered": sum(a.code == "" for a in frozen),
+        "memory_mb": max(memory) >> 20,
+        "p99_before_ms": p99([a for a in asks if a.ended_ms < times["at_ms"]]),
+        "p99_after_ms": p99([a for a in asks if a.began_ms > after_ms and not a.final]),
+    }
+    return run
+
+
+async def kafka_away(stack: FaultStack, seed: int) -> Run:
+    """The broker is away for a minute and comes back empty; grabs go on."""
+    kill = Kill(stack, "kafka", away=True)
+    times: dict[str, int] = {}
+
+    async def script(live: Sale) -> None:
+        await asyncio.sleep(20)
+        times["at_ms"] = now_ms()
+        await kill.inject()
+        await asyncio.sleep(AWAY_S)
+        times["healed_ms"] = now_ms()
+        await kill.heal()
+        seq = await live.seq()
+
+        async def persisted() -> bool:
+            return await live.watermark() >= seq
+
+        await until("the ledger has what waited", persisted, 90)
+        times["drained_ms"] = now_ms()
+        kill.check_reached()
+
+    run = await run_sale(stack, seed, Plan(quota=PLENTY, connections=32, per_s=600), script)
+    asks = run.history.asks
+    away = [a for a in asks if times["at_ms"] <= a.began_ms < times["healed_ms"]]
+    run.figures = {
+        "p99_before_ms": p99([a for a in asks if a.ended_ms < times["at_ms"]]),
+        "p99_away_ms": p99(away),
+        "waited": sum(a.answer is Answer.OK for a in away),
+        "drained_after_ms": times["drained_ms"] - times["healed_ms"],
+    }
+    return run
+
+
+async def redis_knows_less(stack: FaultStack, seed: int) -> Run:
+    """Data deleted, or an older replica promoted: closed, whoever asks and whatever he asks for."""
+    async with sale(stack, seed) as live:
+        await live.create(PLENTY)
+        over = asyncio.Event()
+        selling = asyncio.create_task(live.crowd.work_off(_buyers(over), 16, 600))
+        await asyncio.sleep(BEFORE_S)
+        if seed % 2:
+            over.set()
+            await selling
+            await live.drained()  # what only Redis has is gone for good, which a rebuild reports
+            fault: DataDeleted | StaleReplica = DataDeleted(stack, live)
+            await fault.inject()
+        else:
+            fault = StaleReplica(stack, live)
+            await fault.inject()
+            over.set()
+            await selling
+        closed = await _closed(live)
+        await fault.heal()
+        fault.check_reached()
+        if isinstance(fault, StaleReplica):
+            run = await settle(live)
+            run.figures = {"lost_while_promoted": fault.missed}
+        else:
+            live.history.samples.clear()
+            final = await live.final(with_redis=False)
+            run = Run(live.history, check(live.history, final))
+        run.figures |= {"fault": fault.name, "closed": closed}
+        return run
+
+
+async def _closed(live: Sale) -> bool:
+    """New keys and old ones, at both gateways: nobody is told yes or no."""
+    new = [(f"late{n}", "k") for n in range(CLOSED_ASKS)]
+    old = [(a.user, a.key) for a in live.history.asks if a.answer is Answer.OK][:CLOSED_ASKS]
+    before = len(live.history.asks)
+    await live.crowd.work_off(iter(new + old), 16)
+    asked = live.history.asks[before:]
+    if any(ask.answer is not Answer.UNKNOWN for ask in asked):
+        raise AssertionError(
+            f"it is not closed: {next(a for a in asked if a.code != 'NOT_WARMED')}"
+        )
+    return all(ask.code in ("NOT_WARMED", "BACKEND_UNAVAILABLE") for ask in asked)
+
+
+def _buyers(over: asyncio.Event) -> Iterator[tuple[str, str]]:
+    number = 0
+    while not over.is_set():
+        number += 1
+        yield f"u{number}", f"k{number}"
+
+
+async def granted_since(live: Sale, at_ms: int) -> int:
+    """Wait for a grant of after this moment; the last seq then."""
+
+    async def granted() -> bool:
+        for ask in reversed(live.history.asks):
+            if ask.ended_ms < at_ms:
+                return False
+            if ask.answer is Answer.OK and ask.began_ms >= at_ms:
+                return True
+        return False
+
+    await until("grabs go on", granted)
+    return await live.seq()
+
+
+def took(asks: Sequence[Ask]) -> list[int]:
+    return [ask.ended_ms - ask.began_ms for ask in asks] or [0]
+
+
+def p99(asks: Sequence[Ask]) -> int:
+    """The 99th percentile of their times, ms."""
+    sorted_ms = sorted(took(asks))
+    return sorted_ms[len(sorted_ms) * 99 // 100]
+
+
+@contextmanager
+def on_small_disks() -> Iterator[Shape]:
+    with small_disk(DISK_MB) as one, small_disk(DISK_MB) as other:
+        yield Shape(folders={"valkey": one / "valkey", "postgres": other / "postgres"})
+
+
+def _disks_missing() -> str | None:
+    return strace.missing() or disk.mount_missing()
+
+
+SCENARIOS = [
+    Scenario("F3", "power cuts, appendfsync always", power_cut, missing=strace.missing),
+    Scenario("F4", "disk errors and full disk", disks, on_small_disks, _disks_missing, fresh=True),
+    Scenario("F6", "Redis stands still for 30 s under load", frozen_redis),
+    Scenario("F7", "Kafka away for 60 s", kafka_away),
+    Scenario("F10", "Redis knows less than was acknowledged", redis_knows_less, fresh=True),
+]
