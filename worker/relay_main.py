@@ -10,9 +10,7 @@ from worker.signals import run_until_signal
 from worker.steps import Hook, go_on
 
 
-async def run(
-    settings: RelaySettings, hook: Hook = go_on, make_relay: type[Relay] = Relay
-) -> int:
+async def run(settings: RelaySettings, hook: Hook = go_on, make_relay: type[Relay] = Relay) -> int:
     """Until SIGTERM or SIGINT; then the round in flight is finished. Returns the exit status."""
     configure_logs("relay", settings.log_json)
     relax_collector()

@@ -24,6 +24,9 @@ from worker.watermark import Watermark
 
 POOL_SIZE = 6
 """One connection each for persist and the walker's duties."""
+SILENT_MS = 10_000
+"""Past it worker and PostgreSQL give each other up: the longest that one of them that is silent can
+hold up the ledger. A transaction's commands take far less, on a slow disk too."""
 
 
 async def run(
@@ -34,7 +37,7 @@ async def run(
     relax_collector()
     metrics, clock = Metrics(), SystemClock()
     serve_metrics(settings.metrics_port, metrics.snapshot)
-    pool = Pool(settings.postgres_url, POOL_SIZE)
+    pool = Pool(settings.postgres_url, POOL_SIZE, command_s=SILENT_MS / 1000, idle_ms=SILENT_MS)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
     async with Store(settings.redis_url) as store:
         persist = make_persist(

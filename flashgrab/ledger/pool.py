@@ -27,16 +27,29 @@ GONE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """What asyncpg raises while PostgreSQL is away; anything else is a fault of ours."""
 
 
 class Pool:
-    """A small pool. Raises LedgerUnavailable while PostgreSQL is away; heals by itself."""
+    """A small pool. Raises LedgerUnavailable while PostgreSQL is away; heals by itself.
 
-    def __init__(self, url: str, size_max: int = 4) -> None:
+    After `command_s` without an answer a connection is given up. With `idle_ms` PostgreSQL gives
+    up a session that stands still for so long inside a transaction: what it has locked, others
+    wait for (a worker's offsets, while it is frozen or its network is gone).
+    """
+
+    def __init__(
+        self, url: str, size_max: int = 4, *, command_s: float = COMMAND_S, idle_ms: int = 0
+    ) -> None:
         self._url = url
         self._size_max = size_max
+        self._command_s = command_s
+        self._settings = {
+            "jit": "off",  # compiling costs more than what runs here
+            "idle_in_transaction_session_timeout": str(idle_ms),
+        }
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def close(self) -> None:
@@ -54,8 +67,8 @@ class Pool:
                     min_size=0,
                     max_size=self._size_max,
                     timeout=CONNECT_S,
-                    command_timeout=COMMAND_S,
-                    server_settings={"jit": "off"},  # compiling costs more than what runs here
+                    command_timeout=self._command_s,
+                    server_settings=self._settings,
                 )
             async with self._pool.acquire(timeout=CONNECT_S) as connection:
                 yield connection

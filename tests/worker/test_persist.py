@@ -11,10 +11,11 @@ from flashgrab import keys
 from flashgrab.broker import TopicLog
 from flashgrab.cli.stack.kafka import Broker
 from flashgrab.cli.stack.postgres import Postgres
-from flashgrab.errors import StaleWriter
+from flashgrab.errors import LedgerUnavailable, StaleWriter
 from flashgrab.events import Fact, encode
 from flashgrab.ledger import facts
 from flashgrab.ledger.facts import BEGINNING, Grant, Move, Position
+from flashgrab.ledger.pool import Pool
 from tests.services.embedded import again
 from tests.worker.line import Line, crash_at, until
 from worker.steps import Step
@@ -108,6 +109,36 @@ async def test_a_stale_workers_transaction_is_refused(line: Line) -> None:
     assert (await facts.positions(line.pool, topic, [0]))[0] == after
     with pytest.raises(StaleWriter):
         await facts.reset(line.pool, topic, 0, BEGINNING)
+
+
+async def test_one_that_stands_still_in_a_transaction_is_given_up(line: Line) -> None:
+    """PostgreSQL frees what it had locked: others go on, and it writes nothing when it wakes up."""
+    await line.publish("c1", 100)
+    topic = keys.GRABS_TOPIC
+    await facts.positions(line.pool, topic, [0])
+    begun, woken = asyncio.Event(), asyncio.Event()
+
+    async def stand_still() -> None:
+        begun.set()
+        await woken.wait()
+
+    frozen = Pool(line.postgres_url, 1, idle_ms=200)
+    move = Move(0, BEGINNING, Position(1, b"one"))
+    grants = [Grant(fact(1), b"", b"")]
+    stuck = asyncio.create_task(
+        facts.write(
+            frozen, topic, [move], grants, [], 1, on_sending=bool, before_commit=stand_still
+        )
+    )
+    await begun.wait()
+    await facts.write(
+        line.pool, topic, [move], grants, [], 1, on_sending=bool, before_commit=nothing
+    )
+    woken.set()
+    with pytest.raises(LedgerUnavailable):
+        await stuck
+    await frozen.close()
+    assert [row[1] for row in await line.rows("c1")] == [1]
 
 
 async def test_rows_that_are_there_already_are_written_in_the_other_way(line: Line) -> None:
