@@ -98,7 +98,8 @@ class Confirmation:
             ends = await self._topic_log.end_offsets()
         except BrokerUnavailable:
             return "Kafka can't be asked how far it is"
-        if self._ends is None:
+        # a log that is shorter than it was is another one: what it lost, nobody can wait for
+        if self._ends is None or any(ends.get(p, 0) < end for p, end in self._ends.items()):
             self._ends = ends
         done = await progress.next_offsets(self._pool, keys.GRABS_TOPIC)
         # an offset beyond the log's end is of an older incarnation of the topic

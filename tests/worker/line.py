@@ -138,6 +138,8 @@ class Line:
         *,
         run: str | None = None,
         floor: int = 0,
+        epoch: int | None = None,
+        script: scripts.Script = scripts.GRAB,
     ) -> list[Any]:
         """One call of grab.lua with (user, device, request id) each; its whole reply."""
         state = await self.store.read(campaign_id)
@@ -152,11 +154,11 @@ class Line:
             keys.round_(campaign_id, 2 if len(state.rounds) > 1 else 1),
         ]
         run = run or await self.store.run_id()
-        args: list[Any] = [state.schema, state.epoch, run, floor, 1, 0, last.closes_at]
+        args: list[Any] = [state.schema, epoch or state.epoch, run, floor, 1, 0, last.closes_at]
         assert first.opens_at <= last.closes_at
         for request in requests:
             args += request
-        reply: list[Any] = await self.store.run(scripts.GRAB, touched, args)
+        reply: list[Any] = await self.store.run(script, touched, args)
         return reply
 
     async def grant(self, campaign_id: str, users: int, start: int = 0, batch: int = 10) -> None:

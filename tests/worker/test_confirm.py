@@ -170,6 +170,22 @@ async def test_what_kafka_has_must_be_in_the_ledger_first(
     await line.assert_exact("c1")
 
 
+async def test_a_broker_that_loses_its_log_meanwhile_does_not_keep_it_closed(
+    line: Line, valkey_client: Any, broker_server: Broker, capsys: Any
+) -> None:
+    """What the lost log had cannot be waited for; the new one's records are, as ever."""
+    await closed(line, valkey_client)
+    async with line.running(line.relay()):
+        await until(lambda: _relayed(line, 20))
+    confirmation = line.confirmation(grace_ms=0)
+    await stays_closed(line, confirmation, capsys, "does not yet hold what Kafka has")
+    broker_server.kill()
+    again(broker_server)
+    await line.send((b"only one", b"record"))
+    async with line.running(line.persist()):
+        await confirmed(line, confirmation)
+
+
 async def test_a_fact_that_only_kafka_knows_keeps_it_closed(
     line: Line, valkey_client: Any, capsys: Any
 ) -> None:
