@@ -84,6 +84,15 @@ class Crowd:
 
         await asyncio.gather(*(buyers() for _ in range(connections)))
 
+    async def attempt_all(self, gateway: int, asks: list[tuple[str, str]]) -> None:
+        """Each key once, one after the other, at one gateway."""
+        line = Connection(self._addresses[gateway])
+        try:
+            for user, key in asks:
+                await self.attempt(line, gateway, user, key)
+        finally:
+            line.close()
+
     async def _until_told(
         self, lines: list[Connection], user: str, key: str, at: int | None = None
     ) -> None:

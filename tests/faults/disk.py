@@ -16,6 +16,8 @@ from tests.faults.stack import FaultStack
 from tests.faults.strace import Strace
 
 BLOCK = 1 << 16
+FULL = ("No space left on device", "Short write while writing to the AOF")
+"""What servers say when nothing more fits."""
 Service = Literal["valkey", "postgres"]
 
 
@@ -87,7 +89,8 @@ class FullDisk(Fault):
         return self._complaints() > self._said_before
 
     def _complaints(self) -> int:
-        return self._log.read_text(errors="replace").count("No space left on device")
+        said = self._log.read_text(errors="replace")
+        return sum(said.count(words) for words in FULL)
 
 
 def fill(path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.faults.checker import Kind, Violation, check, stale_refusals
 from tests.faults.crowd import now_ms
 from tests.faults.fault import Fault
 from tests.faults.history import Answer, History
-from tests.faults.sale import Sale, sale
+from tests.faults.sale import DRAIN_S, Sale, sale
 from tests.faults.schedule import Event, Make
 from tests.faults.stack import FaultStack
 from worker.audit import Audit
@@ -78,7 +78,9 @@ class Run:
         }
 
 
-async def run_sale(stack: FaultStack, seed: int, plan: Plan, script: Script) -> Run:
+async def run_sale(
+    stack: FaultStack, seed: int, plan: Plan, script: Script, *, drain_s: float = DRAIN_S
+) -> Run:
     """Sell while the script breaks and heals things; then bring everything to an end and check."""
     chance = random.Random(f"sale {seed}")
     async with sale(stack, seed, plan.devices) as live:
@@ -95,16 +97,20 @@ async def run_sale(stack: FaultStack, seed: int, plan: Plan, script: Script) -> 
                 await script(live)
             finally:
                 over.set()
-        return await settle(live)
+        return await settle(live, drain_s=drain_s)
 
 
-async def settle(live: Sale, *, with_redis: bool = True) -> Run:
+async def settle(live: Sale, *, with_redis: bool = True, drain_s: float = DRAIN_S) -> Run:
     """After healing: every key gets its answer, the ledger everything; then check."""
     begun_ms = now_ms()
     await live.crowd.ask_everywhere(_open_questions(live.history))
     asked_ms = now_ms()
+    late = ""
     if with_redis:
-        await live.drained()
+        try:
+            await live.drained(drain_s)
+        except AssertionError as error:
+            late = str(error)
     drained_ms = now_ms()
     final = await live.final(with_redis=with_redis)
     run = Run(live.history, check(live.history, final))
@@ -113,6 +119,7 @@ async def settle(live: Sale, *, with_redis: bool = True) -> Run:
         report = await Audit(live.pool, live.store, SystemClock()).run(live.campaign_id)
         findings = [*report.findings, *(f for c in report.campaigns for f in c.findings)]
         run.audit = [f"{f.damage_name}: {f.subject} {f.detail}" for f in findings]
+        run.audit += [late] if late else []
     return run
 
 

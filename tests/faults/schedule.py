@@ -32,6 +32,8 @@ TROUBLES = {
 }
 FAULTS_MAX = 3
 LENGTH_MS = (400, 2500)
+LINK_MS_MIN = 1200
+"""A part that has nothing to do looks at its services once a second."""
 
 Make = Callable[[Sale, random.Random], Fault]
 
@@ -90,7 +92,8 @@ def draw(seed: int, span_ms: int, known: Mapping[str, Any]) -> list[Event]:
         if any(_target(fault) == _target(event.fault) for event in events):
             continue
         at_ms = chance.randint(200, span_ms - LENGTH_MS[1])
-        events.append(Event(fault, at_ms, chance.randint(*LENGTH_MS)))
+        for_ms = chance.randint(*LENGTH_MS)
+        events.append(Event(fault, at_ms, max(for_ms, LINK_MS_MIN) if ">" in fault else for_ms))
     return sorted(events, key=lambda event: event.at_ms)
 
 

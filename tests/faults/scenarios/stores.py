@@ -4,6 +4,8 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Literal
 
 import psutil
 
@@ -28,27 +30,45 @@ FROZEN_S = 30.0
 AWAY_S = 60.0
 QUIET_S = 2.0
 DISK_MB = 400
-CLOSED_ASKS = 60
+CLOSED_ASKS = 20
+REOPENS_S = 15.0
 
 
 async def power_cut(stack: FaultStack, seed: int) -> Run:
-    """While the relay stands still, so that nothing but Redis' log has what was acknowledged."""
-    where = "flushed" if seed % 2 else "later"
-    cut = PowerCut(stack, "flushed" if seed % 2 else "later", random.Random(f"cut {seed}"))
-    relay = Freeze(stack, "relay")
+    """While the relay stands still, so that nothing but Redis' log has what was acknowledged.
 
-    async def script(live: Sale) -> None:
+    A server that then knows less than the gateways saw stays closed, and what it lacks is lost.
+    """
+    where: Literal["flushed", "later"] = "flushed" if seed % 2 else "later"
+    async with sale(stack, seed) as live:
+        await live.create(PLENTY)
+        cut = PowerCut(stack, where, random.Random(f"cut {seed}"))
+        relay = Freeze(stack, "relay")
+        over = asyncio.Event()
+        selling = asyncio.create_task(live.crowd.work_off(_buyers(over), 16, 1500))
         await asyncio.sleep(BEFORE_S)
         await relay.inject()
         await cut.inject()
+        at_ms = now_ms()
         await cut.heal()
-        await granted_since(live, now_ms())
+        try:
+            await granted_since(live, now_ms())
+            open_again, serve_ms = True, now_ms() - at_ms
+        except AssertionError:
+            open_again, serve_ms = False, 0
+        over.set()
+        await selling
         await relay.heal()
         for fault in (relay, cut):
             fault.check_reached()
-
-    run = await run_sale(stack, seed, Plan(quota=PLENTY, connections=16, per_s=1500), script)
-    run.figures = {"cut": where, "cut_bytes": cut.cut_bytes, "flushes": cut.trace.flushes}
+        if not open_again:
+            live.history.samples.clear()
+            await until("the ledger has what is left", partial(_persisted, live, await live.seq()))
+        run = await settle(live, with_redis=open_again)
+    if not open_again:
+        run.audit.append("the campaign stays closed: Redis knows less than was acknowledged")
+    traced = {"cut_bytes": cut.cut_bytes, "flushes": cut.trace.flushes, "serve_ms": serve_ms}
+    run.figures = {"cut": where, **traced}
     return run
 
 
@@ -74,11 +94,7 @@ async def disks(stack: FaultStack, seed: int) -> Run:
         at_ms = now_ms()
         await fault.heal()
         seq = await granted_since(live, at_ms)
-
-        async def persisted() -> bool:
-            return await live.watermark() >= seq
-
-        await until("the ledger goes on", persisted)
+        await until("the ledger goes on", partial(_persisted, live, seq))
         back_ms = now_ms() - at_ms
         fault.check_reached()
 
@@ -139,12 +155,8 @@ async def kafka_away(stack: FaultStack, seed: int) -> Run:
         await asyncio.sleep(AWAY_S)
         times["healed_ms"] = now_ms()
         await kill.heal()
-        seq = await live.seq()
-
-        async def persisted() -> bool:
-            return await live.watermark() >= seq
-
-        await until("the ledger has what waited", persisted, 90)
+        waited = partial(_persisted, live, await live.seq())
+        await until("the ledger has what waited", waited, 90)
         times["drained_ms"] = now_ms()
         kill.check_reached()
 
@@ -197,13 +209,18 @@ async def _closed(live: Sale) -> bool:
     new = [(f"late{n}", "k") for n in range(CLOSED_ASKS)]
     old = [(a.user, a.key) for a in live.history.asks if a.answer is Answer.OK][:CLOSED_ASKS]
     before = len(live.history.asks)
-    await live.crowd.work_off(iter(new + old), 16)
+    for number in range(len(live.stack.gateways)):
+        await live.crowd.attempt_all(number, new + old)
     asked = live.history.asks[before:]
     if any(ask.answer is not Answer.UNKNOWN for ask in asked):
         raise AssertionError(
             f"it is not closed: {next(a for a in asked if a.code != 'NOT_WARMED')}"
         )
     return all(ask.code in ("NOT_WARMED", "BACKEND_UNAVAILABLE") for ask in asked)
+
+
+async def _persisted(live: Sale, seq: int) -> bool:
+    return await live.watermark() >= seq
 
 
 def _buyers(over: asyncio.Event) -> Iterator[tuple[str, str]]:
@@ -224,7 +241,7 @@ async def granted_since(live: Sale, at_ms: int) -> int:
                 return True
         return False
 
-    await until("grabs go on", granted)
+    await until("grabs go on", granted, REOPENS_S)
     return await live.seq()
 
 

@@ -1,0 +1,58 @@
+"""One run each of the scenarios whose faults need a stack of their own."""
+
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tests.conftest import require
+from tests.faults.runner import Run
+from tests.faults.scenarios import ALL
+from tests.faults.stack import fault_stack
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
+
+
+async def runs(name: str, seeds: Sequence[int]) -> list[Run]:
+    """These runs of a scenario, one after the other on one stack."""
+    scenario = ALL[name]
+    require(scenario.missing())
+    with scenario.shape() as shape:
+        async with fault_stack(shape) as stack:
+            try:
+                done = [await scenario.run(stack, seed) for seed in seeds]
+            except BaseException:
+                print(stack.logs(), file=sys.stderr)
+                raise
+    for run in done:
+        assert run.violations == []
+        assert run.audit == []
+    return done
+
+
+async def test_full_disks() -> None:
+    """Valkey's and PostgreSQL's: refusals meanwhile, and both go on when there is space again."""
+    await runs("F4", [0, 1])
+
+
+async def test_a_replica_that_knows_less_and_data_that_are_gone() -> None:
+    """Promoted, deleted: the campaign is closed, to new keys and to old ones."""
+    done = await runs("F10", [0, 1])
+    assert all(run.figures["closed"] for run in done)
+    assert done[0].figures["lost_while_promoted"] > 0
+
+
+async def test_a_clock_one_hour_off() -> None:
+    """Redis' own and a gateway's: nobody wins before the opening, or with an expired pass."""
+    await runs("F11", [2, 1])
+
+
+async def test_replies_that_are_lost() -> None:
+    """Each key ends with one coupon or with none, and the same at both gateways."""
+    (run,) = await runs("F5", [1])
+    assert run.figures["attempts_max"] > 1
+
+
+async def test_workers_that_come_and_go() -> None:
+    """Three workers, rebalances, one of them frozen past its session: each fact is there once."""
+    await runs("F9", [1])
