@@ -66,7 +66,10 @@ class Connection(asyncio.Protocol):
         waiting: asyncio.Future[Reply] = loop.create_future()
         self._waiting = waiting
         late = loop.call_later(timeout_s, self._break, "no answer in time")
-        transport.write(request)
+        if transport.is_closing():  # lost, and connection_lost has not been called yet
+            self._break("connection closed")
+        else:
+            transport.write(request)
         try:
             return await waiting
         finally:

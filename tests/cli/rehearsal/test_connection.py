@@ -69,6 +69,23 @@ def test_a_lost_connection_is_no_reply_and_the_next_request_connects_again() -> 
     asyncio.run(story())
 
 
+def test_a_connection_that_ends_unnoticed_is_no_reply() -> None:
+    """Lost between two requests, before anybody was told: at once, not when time is up."""
+
+    async def story() -> None:
+        async with scripted(lambda _head: (201, {})) as gateway:
+            connection = Connection(gateway.address)
+            assert (await connection.ask(GET, 5)).status == 201
+            assert connection._transport is not None
+            connection._transport.abort()
+            with pytest.raises(NoReply, match="connection closed"):
+                await connection.ask(GET, 5)
+            assert (await connection.ask(GET, 5)).status == 201
+            connection.close()
+
+    asyncio.run(story())
+
+
 def test_nobody_listening_is_no_reply() -> None:
     """A refused connection is told like a lost one."""
 
