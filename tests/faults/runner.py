@@ -101,9 +101,11 @@ async def run_sale(
 
 
 async def settle(live: Sale, *, with_redis: bool = True, drain_s: float = DRAIN_S) -> Run:
-    """After healing: every key gets its answer, the ledger everything; then check."""
+    """After healing: every key gets its answer, the ledger everything; then check. Without Redis,
+    where the campaign is closed, nobody is asked."""
     begun_ms = now_ms()
-    await live.crowd.ask_everywhere(_open_questions(live.history))
+    if with_redis:
+        await live.crowd.ask_everywhere(_open_questions(live.history))
     asked_ms = now_ms()
     late = ""
     if with_redis:
@@ -116,11 +118,15 @@ async def settle(live: Sale, *, with_redis: bool = True, drain_s: float = DRAIN_
     run = Run(live.history, check(live.history, final))
     run.asked_ms, run.drained_ms = asked_ms - begun_ms, drained_ms - asked_ms
     if with_redis:
-        report = await Audit(live.pool, live.store, SystemClock()).run(live.campaign_id)
-        findings = [*report.findings, *(f for c in report.campaigns for f in c.findings)]
-        run.audit = [f"{f.damage_name}: {f.subject} {f.detail}" for f in findings]
-        run.audit += [late] if late else []
+        run.audit = [late] if late else await _audit(live)
     return run
+
+
+async def _audit(live: Sale) -> list[str]:
+    """What the product's own audit finds."""
+    report = await Audit(live.pool, live.store, SystemClock()).run(live.campaign_id)
+    findings = [*report.findings, *(f for c in report.campaigns for f in c.findings)]
+    return [f"{f.damage_name}: {f.subject} {f.detail}" for f in findings]
 
 
 async def play(live: Sale, events: list[Event], known: dict[str, Make], seed: int) -> None:

@@ -40,11 +40,14 @@ class Strace:
         self._pids = pids
 
     async def attached(self) -> None:
-        """Until it traces every process that was there."""
+        """Until it traces every process that was there, or did: some faults end them at once."""
         ends = time.monotonic() + ATTACH_S
         while not all(self._traces(pid) for pid in self._pids):
+            said = self._messages.read_text()
+            if self._child.poll() is not None and " attached" in said:
+                return
             if self._child.poll() is not None or time.monotonic() > ends:
-                raise RuntimeError(f"strace did not attach: {self._messages.read_text()}")
+                raise RuntimeError(f"strace did not attach: {said}")
             await asyncio.sleep(0.005)
 
     def _traces(self, pid: int) -> bool:

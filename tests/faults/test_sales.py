@@ -8,7 +8,7 @@ from tests.conftest import require
 from tests.faults import schedule, strace
 from tests.faults.runner import Plan, play, run_sale
 from tests.faults.sale import Sale
-from tests.faults.schedule import LINKS, TROUBLES, Event
+from tests.faults.schedule import LINK_MS_MIN, LINKS, TROUBLES, Event
 from tests.faults.stack import FaultStack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
@@ -63,7 +63,10 @@ async def test_a_sale_gets_over_its_disks(stack: FaultStack, faults: tuple[str, 
 
 
 async def _sell(stack: FaultStack, faults: tuple[str, ...]) -> None:
-    events = [Event(fault, 300 + EACH_MS * n, FOR_MS) for n, fault in enumerate(faults)]
+    events = [
+        Event(fault, 300 + EACH_MS * n, LINK_MS_MIN + 300 if ">" in fault else FOR_MS)
+        for n, fault in enumerate(faults)
+    ]
     span_ms = 300 + EACH_MS * len(events)
 
     async def script(live: Sale) -> None:

@@ -132,8 +132,7 @@ class Proxy:
                 asked.set()
             if self._trouble is not CALM:
                 await self._suffer("requests")
-            writer.write(data)
-            await writer.drain()
+            await _pass_on(writer, data)
         raise _Ended
 
     async def _replies(
@@ -151,8 +150,7 @@ class Proxy:
             asked.clear()
             if self._trouble is not CALM:
                 await self._suffer("replies")
-            writer.write(data)
-            await writer.drain()
+            await _pass_on(writer, data)
         raise _Ended
 
     async def _suffer(self, way: Way) -> None:
@@ -171,6 +169,13 @@ class Proxy:
         while self._trouble.stall == way:
             self.reached += 1
             await self._changed.wait()
+
+
+async def _pass_on(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if writer.is_closing():  # uvloop's transports raise where asyncio's only forget
+        raise _Ended
+    writer.write(data)
+    await writer.drain()
 
 
 @asynccontextmanager

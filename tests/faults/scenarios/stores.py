@@ -31,7 +31,7 @@ AWAY_S = 60.0
 QUIET_S = 2.0
 DISK_MB = 400
 CLOSED_ASKS = 20
-REOPENS_S = 15.0
+REOPENS_S = 10.0
 
 
 async def power_cut(stack: FaultStack, seed: int) -> Run:
