@@ -8,7 +8,8 @@ import pytest
 from tests.conftest import require
 from tests.faults.runner import Run
 from tests.faults.scenarios import ALL
-from tests.faults.stack import fault_stack
+from tests.faults.scenarios.kills import rebalances
+from tests.faults.stack import Shape, fault_stack
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
 
@@ -55,4 +56,6 @@ async def test_replies_that_are_lost() -> None:
 
 async def test_workers_that_come_and_go() -> None:
     """Three workers, rebalances, one of them frozen past its session: each fact is there once."""
-    await runs("F9", [1])
+    async with fault_stack(Shape(workers=3)) as stack:
+        run = await rebalances(stack, 1, times=2)
+    assert run.ok, (run.violations, run.audit)

@@ -35,7 +35,8 @@ async def clock_off(stack: FaultStack, seed: int) -> Run:
             await asyncio.sleep(1)
             await clock.inject()
             try:
-                await early.crowd.work_off(((f"u{n}", "k") for n in range(100)), 8)
+                for number in range(len(stack.gateways)):
+                    await early.crowd.attempt_all(number, [(f"u{n}", "k") for n in range(50)])
                 await _try_expired(live)
                 await asyncio.sleep(WRONG_S)
             finally:

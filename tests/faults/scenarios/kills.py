@@ -84,12 +84,12 @@ async def kill_at_each_step(stack: FaultStack, seed: int) -> Run:
     return run
 
 
-async def rebalances(stack: FaultStack, seed: int) -> Run:
+async def rebalances(stack: FaultStack, seed: int, times: int = REBALANCES) -> Run:
     """A worker of three leaves or comes every 2 s; another one is frozen past its session."""
     chance = random.Random(f"rebalances {seed}")
 
     async def script(live: Sale) -> None:
-        for _ in range(REBALANCES):
+        for _ in range(times):
             frozen, killed = chance.sample([worker.name for worker in stack.workers], 2)
             freeze, kill = Freeze(stack, frozen), Kill(stack, killed, away=True)
             await freeze.inject()
