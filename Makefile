@@ -19,7 +19,11 @@ UP ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 
-.PHONY: help run test check unit bench load fmt clean lock kafka
+# More schedules for `make faults`, the first of them, e.g. `make faults SEEDS=200 FIRST=1001`.
+SEEDS ?= 20
+FIRST ?= 1
+
+.PHONY: help run test check unit bench load faults fmt clean lock kafka
 
 help: ## what one can make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +47,9 @@ bench: $(VENV)/dev.stamp ## the benchmarks, side by side
 
 load: $(VENV)/dev.stamp ## Locust against a fresh `up`; fails when a threshold or the audit fails
 	@exec $(BIN)/python -m loadtests $(ARGS)
+
+faults: $(VENV)/dev.stamp ## live sales under random faults; needs strace; results accumulate
+	@exec $(BIN)/python -m tests.faults --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 fmt: $(VENV)/dev.stamp ## format and mend what ruff can mend
 	$(BIN)/ruff check --fix-only

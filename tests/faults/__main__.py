@@ -18,6 +18,7 @@ from tests.faults.fault import NotReached
 from tests.faults.runner import Run
 from tests.faults.scenarios import ALL, Scenario
 from tests.faults.stack import FaultStack, fault_stack
+from tests.faults.table import table
 
 FOUND_MAX = 10
 
@@ -105,7 +106,11 @@ def main() -> int:
     parser.add_argument("--seeds", "--runs", type=int, default=1, dest="runs")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--no-note", action="store_true", help="write no results")
+    parser.add_argument("--table", action="store_true", help="print the table of all results")
     told = parser.parse_args()
+    if told.table:
+        print(table(results.read()))
+        return 0
     scenario = ALL[told.scenario]
     if why := scenario.missing():
         print(why, file=sys.stderr)

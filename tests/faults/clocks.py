@@ -1,12 +1,15 @@
 """A clock that is wrong for one process, by libfaketime; the others have the right one."""
 
 import asyncio
+import time
 from pathlib import Path
 
+from flashgrab.store import Store
 from tests.faults.fault import Fault, serves
 from tests.faults.stack import FaultStack, HeldPart, HeldValkey
 
 CACHE_S = 1
+TOLERANCE_MS = 60_000
 _LIBRARIES = "*/faketime/libfaketimeMT.so.1"
 
 
@@ -31,7 +34,7 @@ class Clock(Fault):
         self._service = service
         self._seconds = seconds
         self._file = stack.folder / f"clock-{part}"
-        self._loaded = False
+        self._moved = False
 
     async def prepare(self) -> None:
         """Before the sale: the part runs with a clock that can be moved."""
@@ -49,9 +52,9 @@ class Clock(Fault):
         await serves(self.stack, self._service.name, pid)
 
     async def inject(self) -> None:
-        self._loaded = _has_library(self._service.pid)
         self._set(self._seconds)
         await asyncio.sleep(2 * CACHE_S)
+        self._moved = await self._is_off()
 
     async def heal(self) -> None:
         self._set(0)
@@ -59,7 +62,15 @@ class Clock(Fault):
         await serves(self.stack, self._service.name)
 
     def reached(self) -> bool:
-        return self._loaded
+        return self._moved
+
+    async def _is_off(self) -> bool:
+        """Redis tells its time; of the others one can see that they have the library."""
+        if not isinstance(self._service, HeldValkey):
+            return _has_library(self._service.pid)
+        async with Store(self._service.url) as store:
+            off_ms = await store.now_ms() - time.time_ns() // 1_000_000
+        return abs(off_ms - 1000 * self._seconds) < TOLERANCE_MS
 
     def _set(self, seconds: int) -> None:
         self._file.write_text(f"{seconds:+d}\n")

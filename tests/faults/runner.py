@@ -105,6 +105,7 @@ async def settle(live: Sale, *, with_redis: bool = True, drain_s: float = DRAIN_
     where the campaign is closed, nobody is asked."""
     begun_ms = now_ms()
     if with_redis:
+        await live.known_everywhere()
         await live.crowd.ask_everywhere(_open_questions(live.history))
     asked_ms = now_ms()
     late = ""

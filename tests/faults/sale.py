@@ -110,6 +110,23 @@ class Sale:
         sample = await self._sample()
         return sample.seq if sample else 0
 
+    async def known_everywhere(self) -> None:
+        """Until every gateway says what Redis does of the stock: no memory is old then."""
+        async with httpx2.AsyncClient(verify=False, timeout=2) as http:
+            for gateway in self.stack.gateways:
+                url = f"{gateway.url}/v1/campaigns/{self.campaign_id}"
+
+                async def knows(url: str = url) -> bool:
+                    state = await self.store.read(self.campaign_id)
+                    try:
+                        shown = (await http.get(url)).json()
+                    except httpx2.TransportError:
+                        return False
+                    lefts = [r["left"] for r in shown.get("rounds", ())]
+                    return state is not None and lefts == [r.left for r in state.rounds]
+
+                await until(f"{gateway.name} knows the stock", knows)
+
     # -- the end ---------------------------------------------------------------------------------
 
     async def drained(self, within_s: float = DRAIN_S) -> None:

@@ -1,11 +1,9 @@
 """The named scenarios F1 … F12."""
 
-from tests.faults.scenarios import clocks, kills, sales, stores
+from tests.faults.scenarios import clocks, kills, sales, soak, stores
 from tests.faults.scenarios.scenario import Scenario
 
-ALL = {
-    s.name: s
-    for s in (*(*sales.SCENARIOS, *kills.SCENARIOS, *stores.SCENARIOS, *clocks.SCENARIOS),)
-}
+MODULES = (sales, kills, stores, clocks, soak)
+ALL = {scenario.name: scenario for module in MODULES for scenario in module.SCENARIOS}
 
 __all__ = ["ALL", "Scenario"]
