@@ -28,6 +28,7 @@ GONE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.IdleSessionTimeoutError,
 )
 """What asyncpg raises while PostgreSQL is away; anything else is a fault of ours."""
 

@@ -5,6 +5,9 @@ import asyncpg
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger.pool import COMMAND_S, CONNECT_S, GONE
 
+SILENT_MS = 10_000
+"""A holder that asks nothing for so long (frozen, or behind a dead link) loses the role: PostgreSQL
+ends its session. A holder asks every second."""
 WALKER = 0x666C6173_6877616C
 """The lock's number: "flashwal" in ASCII. Any number does that nobody else uses."""
 
@@ -12,8 +15,9 @@ WALKER = 0x666C6173_6877616C
 class Role:
     """Losing the connection loses the role: PostgreSQL frees the lock with the session."""
 
-    def __init__(self, url: str, number: int = WALKER) -> None:
+    def __init__(self, url: str, number: int = WALKER, silent_ms: int = SILENT_MS) -> None:
         self._url = url
+        self._silent_ms = silent_ms
         self._number = number
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
@@ -22,7 +26,10 @@ class Role:
         try:
             if self._connection is None:
                 self._connection = await asyncpg.connect(
-                    self._url, timeout=CONNECT_S, command_timeout=COMMAND_S
+                    self._url,
+                    timeout=CONNECT_S,
+                    command_timeout=COMMAND_S,
+                    server_settings={"idle_session_timeout": str(self._silent_ms)},
                 )
             elif await self._holds():
                 return True

@@ -40,6 +40,22 @@ async def test_the_role_is_one_processs_at_a_time(line: Line) -> None:
     await second.leave()
 
 
+async def test_a_silent_holder_loses_the_role(line: Line) -> None:
+    """One that is frozen is as good as dead: another one gets the role, and it learns of it."""
+    frozen, other = Role(line.postgres_url, silent_ms=200), Role(line.postgres_url)
+    assert await frozen.take()
+
+    async def taken() -> bool:
+        return await other.take()
+
+    await until(taken)
+    with pytest.raises(LedgerUnavailable):
+        await frozen.take()
+    assert not await frozen.take()
+    await frozen.leave()
+    await other.leave()
+
+
 async def test_a_second_walker_takes_over(line: Line) -> None:
     """While one walks the other waits; when it stops, the watermark goes on."""
     await line.publish("c1")
