@@ -49,7 +49,7 @@ class Runs:
             stack = await self._ready(seed)
             run = await self._scenario.run(stack, seed)
             record |= _record(run)
-            failed = run.ok is self._scenario.control
+            failed = not run.ok
         except* NotReached as error:
             record |= {"verdict": "not reached", "what": _first(error)}
             self.idle += 1

@@ -35,6 +35,7 @@ class Kind(Enum):
     KEY_TWICE = ("I3", "one key took two coupons")
     TWO_SERIALS = ("I3", "one key was told two serials")
     WINNER_REFUSED = ("I3", "a key that had won was refused later")
+    NOT_FOUND = ("I3", "told that there is no such campaign, which every gateway had known")
     DISAGREE = ("I3", "after healing, gateways say different things of one key")
     SEQ_HOLE = ("I4", "seqs are missing between 1 and the last one")
     SEQ_TWICE = ("I4", "two facts have one seq")
@@ -140,6 +141,8 @@ def _answers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation
         if len(said) > 1:
             yield Violation(Kind.DISAGREE, f"{user_key}: {sorted(s for _, s in said)}")
     for ask in history.asks:
+        if ask.code == "CAMPAIGN_NOT_FOUND":
+            yield Violation(Kind.NOT_FOUND, f"{ask.user} at gateway {ask.gateway + 1}")
         for serial in (ask.serial, *ask.named) if ask.answer is Answer.OK else ask.named:
             fact = owners.get(serial)
             if fact is None:

@@ -107,7 +107,13 @@ def fill(path: Path) -> None:
 
 def mount_missing() -> str | None:
     """Why no small file system can be mounted here, None where one can."""
-    return None if os.geteuid() == 0 else "a small file system can only be mounted by root"
+    if os.geteuid() != 0:
+        return "a small file system can only be mounted by root"
+    try:
+        with small_disk(1):
+            return None
+    except subprocess.CalledProcessError as error:
+        return f"no small file system can be mounted here: {error}"
 
 
 @contextmanager
@@ -115,9 +121,11 @@ def small_disk(megabytes: int) -> Iterator[Path]:
     """A folder on a file system of this size, until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="flashgrab-small-"))
     options = f"size={megabytes}m,mode=0755"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
-        yield folder
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
     finally:
-        subprocess.run(["umount", "-l", folder], check=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -19,7 +20,12 @@ END_S = 10.0
 
 def missing() -> str | None:
     """Why strace can't be used here, None where it can."""
-    return None if shutil.which("strace") else "strace is not installed (apt-get install strace)"
+    if not shutil.which("strace"):
+        return "strace is not installed (apt-get install strace)"
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if os.geteuid() != 0 and scope.exists() and scope.read_text().strip() != "0":
+        return "strace may not attach to other processes here (kernel.yama.ptrace_scope)"
+    return None
 
 
 class Strace:

@@ -123,6 +123,10 @@ def _winner_refused(w: World) -> None:
     w.ask(1, Answer.REFUSED, "SOLD_OUT")
 
 
+def _not_found(w: World) -> None:
+    w.ask(8, Answer.REFUSED, "CAMPAIGN_NOT_FOUND")
+
+
 def _disagree(w: World) -> None:
     w.ask(8, Answer.UNKNOWN, "")
     w.more(7, "u8", "k8")
@@ -213,6 +217,7 @@ PLANTED: list[tuple[Callable[[World], None], Kind]] = [
     (_key_twice, Kind.KEY_TWICE),
     (_two_serials, Kind.TWO_SERIALS),
     (_winner_refused, Kind.WINNER_REFUSED),
+    (_not_found, Kind.NOT_FOUND),
     (_disagree, Kind.DISAGREE),
     (_seq_hole, Kind.SEQ_HOLE),
     (_seq_twice, Kind.SEQ_TWICE),

@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.
 EACH_MS, FOR_MS = 1100, 800
 SALES = [
     ("kill gateway-1", "kill relay", "kill worker-1", "kill centre"),
-    ("kill valkey", "keep kafka away", "kill gateway-2", "kill postgres"),
-    ("keep valkey away", "keep relay away", "keep postgres away", "kill kafka"),
+    ("kill valkey", "keep kafka away", "kill postgres"),
+    ("keep valkey away", "kill gateway-2", "keep relay away", "keep postgres away", "kill kafka"),
     ("freeze gateway-1", "freeze relay", "freeze valkey", "freeze kafka"),
     ("freeze gateway-2", "freeze worker-1", "freeze postgres", "freeze centre"),
     (

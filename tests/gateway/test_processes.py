@@ -18,9 +18,9 @@ from tests.gateway.lane.counting import codes
 from tests.gateway.pinned import Pinned, Pool, owners_of, pool
 from tests.gateway.process import Running, environment, is_alive, publish, running
 from tests.gateway.process import until as until_sync
-from tests.services.proxy import proxied
 from tests.gateway.serving import HOUR_MS, PASS_KEYS, until
 from tests.lua.server import Client, Valkey, valkey
+from tests.services.proxy import proxied
 
 pytestmark = pytest.mark.anyio
 

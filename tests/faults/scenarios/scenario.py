@@ -20,8 +20,7 @@ def plain() -> AbstractContextManager[Shape]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`run` with a stack and a seed is one run. `fresh`: every run needs a stack of its own.
-    `control`: a protection is off, and a run without violations is the failure."""
+    """`run` with a stack and a seed is one run. `fresh`: every run needs a stack of its own."""
 
     name: str
     title: str
@@ -29,4 +28,3 @@ class Scenario:
     shape: Callable[[], AbstractContextManager[Shape]] = plain
     missing: Callable[[], str | None] = nothing
     fresh: bool = False
-    control: bool = False
