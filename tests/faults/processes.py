@@ -14,6 +14,10 @@ from tests.services.frozen import freeze, thaw
 from worker.steps import Step
 
 
+DEATHS_S = 90
+"""A worker that comes back waits for the session of the one that died, twice."""
+
+
 class Kill(Fault):
     """kill -9 of one part; with `away` it comes back only by healing, else as `up` does it."""
 
@@ -104,7 +108,7 @@ class DieAt(Fault):
         async def often() -> bool:
             return len(self._deaths) >= times
 
-        await until(f"{self.name}, {times} times", often)
+        await until(f"{self.name}, {times} times", often, DEATHS_S)
 
     @property
     def deaths(self) -> int:
