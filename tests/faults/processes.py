@@ -13,7 +13,6 @@ from tests.faults.stack import ENTRY, FaultStack, HeldPart
 from tests.services.frozen import freeze, thaw
 from worker.steps import Step
 
-
 DEATHS_S = 90
 """A worker that comes back waits for the session of the one that died, twice."""
 
