@@ -3,11 +3,27 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import median_low
 from typing import Any
 
 HEAD = (
-    "| | fault | runs | sound | acknowledged | lost | doubled | serves again, ms (median, worst) |"
+    "| | promise | fault | runs | sound | acknowledged | lost | doubled"
+    " | serves again, ms (median, worst) |"
 )
+PROMISES = {
+    "F1": "all",
+    "F2": "I7",
+    "F3": "I7",
+    "F4": "I7, I8",
+    "F5": "I3",
+    "F6": "I8",
+    "F7": "I5, I8",
+    "F8": "I5",
+    "F9": "I5",
+    "F10": "I1, I7",
+    "F11": "I1, I2",
+    "F12": "I8",
+}
 TIMES = ("serve_ms", "back_ms", "drained_after_ms")
 
 
@@ -37,16 +53,19 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
             row.lost += record.get("lost", 0)
             row.doubled += record.get("doubled", 0)
             row.times_ms += times_ms
-    lines = [HEAD, "|" + "---|" * 8]
+    lines = [HEAD, "|" + "---|" * 9]
     for (scenario, fault), row in sorted(rows.items(), key=lambda item: _order(item[0])):
         numbers = (row.runs, row.sound, row.acknowledged, row.lost, row.doubled)
         shown = " | ".join(f"{number:,}" for number in numbers)
-        lines.append(f"| {scenario} | {fault} | {shown} | {_times(row.times_ms)} |")
+        promise = PROMISES[scenario]
+        lines.append(f"| {scenario} | {promise} | {fault} | {shown} | {_times(row.times_ms)} |")
     return "\n".join(lines)
 
 
 def _faults(record: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
     """What a run shows: a fault with its times; several where it made several."""
+    if record["verdict"] == "failed":
+        return [("did not come to its end", [])]
     serve = record.get("serve_ms")
     if isinstance(serve, dict):
         return [(f"kill {part}", [ms]) for part, ms in serve.items()]
@@ -58,7 +77,7 @@ def _faults(record: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
 def _times(times_ms: list[int]) -> str:
     if not times_ms:
         return ""
-    return f"{sorted(times_ms)[len(times_ms) // 2]:,}, {max(times_ms):,}"
+    return f"{median_low(times_ms):,}, {max(times_ms):,}"
 
 
 def _order(key: tuple[str, str]) -> tuple[int, str]:

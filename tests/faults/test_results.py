@@ -30,14 +30,16 @@ def test_the_table_adds_up() -> None:
             {**RUN, "scenario": "F1"},
             {**RUN, "scenario": "F1", "verdict": "violations", "lost": 2},
             {"scenario": "F1", "verdict": "not reached"},
+            {"scenario": "F1", "verdict": "failed"},
             {**RUN, "scenario": "F2", "serve_ms": {"relay": 30, "worker-1": 40}},
             {**RUN, "scenario": "F2", "serve_ms": {"relay": 50, "worker-1": 20}},
             {**RUN, "scenario": "F10", "fault": "redis data deleted"},
         ]
     )
     assert text.splitlines()[2:] == [
-        "| F1 |  | 2 | 1 | 2,000 | 2 | 0 |  |",
-        "| F2 | kill relay | 2 | 2 | 2,000 | 0 | 0 | 50, 50 |",
-        "| F2 | kill worker-1 | 2 | 2 | 2,000 | 0 | 0 | 40, 40 |",
-        "| F10 | redis data deleted | 1 | 1 | 1,000 | 0 | 0 |  |",
+        "| F1 | all |  | 2 | 1 | 2,000 | 2 | 0 |  |",
+        "| F1 | all | did not come to its end | 1 | 0 | 0 | 0 | 0 |  |",
+        "| F2 | I7 | kill relay | 2 | 2 | 2,000 | 0 | 0 | 30, 50 |",
+        "| F2 | I7 | kill worker-1 | 2 | 2 | 2,000 | 0 | 0 | 20, 40 |",
+        "| F10 | I1, I7 | redis data deleted | 1 | 1 | 1,000 | 0 | 0 |  |",
     ]
