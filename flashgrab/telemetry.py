@@ -21,6 +21,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from flashgrab.alarms import Alarms
+
 Labels = tuple[str, ...]
 
 
@@ -63,6 +65,8 @@ METRICS: dict[str, Spec] = {
         "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")
     ),
     "flashgrab_resends": Spec("counter", "Batches sent a second time after a lost reply"),
+    "flashgrab_alarm": Spec("gauge", "1 while it is so; docs/runbook.md says more", ("alarm",)),
+    "flashgrab_alarms_begun": Spec("counter", "Alarms that have begun", ("alarm",)),
 }
 """Names without the `_total` that Prometheus adds to counters."""
 
@@ -92,6 +96,7 @@ class Metrics:
     histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
     live: dict[str, Callable[[], float]] = field(default_factory=dict)
     """Gauges without labels that are asked for when somebody looks, from any thread."""
+    alarms: Alarms = field(default_factory=Alarms, compare=False)
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Count on a counter."""
@@ -146,7 +151,11 @@ class Metrics:
                 found[counter] = found.get(counter, 0) + tally.count
         values = [[name, list(labels), value] for (name, labels), value in found.items()]
         return {
-            "values": values + [[name, [], ask()] for name, ask in self.live.items()],
+            "values": [
+                *values,
+                *([name, [], ask()] for name, ask in self.live.items()),
+                *map(list, self.alarms.rows()),
+            ],
             "histograms": [
                 [n, list(labels), list(h.counts), h.total]
                 for (n, labels), h in list(self.histograms.items())
@@ -160,6 +169,9 @@ class Metrics:
             if spec.kind == "counter" or name == "flashgrab_inflight":
                 if gauges or spec.kind == "counter":
                     self.add(name, tuple(labels), value)
+            elif gauges and name == "flashgrab_alarm":
+                key = (name, tuple(labels))  # what one process sees is so
+                self.values[key] = max(value, self.values.get(key, 0))
             elif gauges:
                 self.set(name, tuple(labels), value)
         for name, labels, counts, total in snapshot["histograms"]:
