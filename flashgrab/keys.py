@@ -6,6 +6,8 @@ All keys of a campaign share the tag `{c:ID}`, so that one campaign is one slot 
 REGISTRY = "flashgrab:campaigns"
 CHANGES = "flashgrab:changes"
 GATEWAYS = "flashgrab:gateways"
+RELAY = "flashgrab:relay"
+"""Hash: which relay leads (lua/lease.lua)."""
 
 GRABS_TOPIC = "flashgrab.grabs"
 DEAD_TOPIC = "flashgrab.grabs.dead"

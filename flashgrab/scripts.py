@@ -58,6 +58,7 @@ APPLY = Script(
 )
 SETTLE = Script("settle", keys=("campaign", "outbox"), args=("epoch", "watermark", "holes"))
 CONFIRM = Script("confirm", keys=("campaign",), args=("epoch", "seq_min", "run"))
+LEASE = Script("lease", keys=("lease",), args=("holder", "epoch", "lease_ms"))
 BOOKS = Script("books", keys=("campaign", "outbox", "round…"), args=("watermark", "entries_max"))
 
-ALL = (GRAB, PUBLISH, APPLY, SETTLE, CONFIRM, BOOKS)
+ALL = (GRAB, PUBLISH, APPLY, SETTLE, CONFIRM, LEASE, BOOKS)

@@ -90,6 +90,15 @@ class OutboxStanding:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseReply:
+    """What lua/lease.lua said: whether the caller holds it now, its epoch, ms until its end."""
+
+    held: bool
+    epoch: int
+    left_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayReport:
     """What a gateway last said of itself: its server's run_id, when (ms), its floors."""
 
@@ -356,6 +365,15 @@ class Store:
         """Remove reports of gateways that are gone."""
         if gone := list(gateway_ids):
             await self._do(self._redis.hdel(keys.GATEWAYS, *gone))
+
+    # -- relays ----------------------------------------------------------------------------------
+
+    async def lease(self, holder: str, epoch: int, lease_ms: int) -> LeaseReply:
+        """lua/lease.lua: take the relay's lease (epoch 0), keep it, or give it up (0 ms)."""
+        code, current, left_ms = await self.run(
+            scripts.LEASE, [keys.RELAY], [holder, epoch, lease_ms]
+        )
+        return LeaseReply(code == 0, int(current), int(left_ms))
 
     # -- how commands run ------------------------------------------------------------------------
 

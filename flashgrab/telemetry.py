@@ -49,6 +49,7 @@ METRICS: dict[str, Spec] = {
     "flashgrab_left": Spec("gauge", "Coupons that a round can still grant", ("campaign", "round")),
     "flashgrab_outbox_entries": Spec("gauge", "Entries in the outbox", ("campaign",)),
     "flashgrab_relay_lag_seconds": Spec("gauge", "Age of the oldest fact not yet in Kafka"),
+    "flashgrab_relay_leads": Spec("gauge", "1 where this relay holds the lease, 0 where it waits"),
     "flashgrab_relayed_facts": Spec("counter", "Facts acknowledged by Kafka"),
     "flashgrab_persisted_facts": Spec("counter", "Facts written to the ledger"),
     "flashgrab_persist_lag_serials": Spec(

@@ -1,7 +1,7 @@
 """Reads every campaign's outbox in rounds of about as many facts as the relay wants."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -56,12 +56,19 @@ class OutboxReader:
         reading = self._cursors.reading()
         standings = await self._store.standings(sorted(await self._store.registry()))
         self._cursors.learn(standings, reading)
-        for gone in self._asked.keys() - standings.keys():
-            self._metrics.drop("flashgrab_outbox_entries", (gone,))
+        self._drop(self._asked.keys() - standings.keys())
         self._asked = {campaign_id: s.holes for campaign_id, s in standings.items()}
         self._sent = {c: text for c, text in self._sent.items() if self._asked.get(c) == text}
         for campaign_id, standing in standings.items():
             self._metrics.set("flashgrab_outbox_entries", (campaign_id,), standing.entries)
+
+    def forget_figures(self) -> None:
+        """Another relay reports what waits."""
+        self._drop(self._asked.keys())
+
+    def _drop(self, campaign_ids: Iterable[str]) -> None:
+        for campaign_id in campaign_ids:
+            self._metrics.drop("flashgrab_outbox_entries", (campaign_id,))
 
     async def next(self, *, wait: bool) -> Batch | None:
         """The next round: facts asked for again, and what the outboxes have. None without any;

@@ -2,6 +2,7 @@
 so whatever the broker loses can be sent again, and sending twice is harmless.
 
 While one round is being acknowledged the next one is read. The cursors move only after the ack.
+Of several relays the one that holds the lease does this (worker/lease.py); the others wait.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from flashgrab.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
+from worker.lease import LEASE_MS, Lease
 from worker.outbox import Batch, OutboxReader
 from worker.pause import Pause
 from worker.signals import end_all
@@ -39,7 +41,8 @@ log = structlog.get_logger()
 
 
 class Relay:
-    """Publishes every campaign's outbox until it is stopped. Knows Redis and Kafka only."""
+    """Publishes every campaign's outbox while it leads, until it is stopped. Knows Redis and Kafka
+    only."""
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Relay:
         gather_ms: int = GATHER_MS,
         deadline_ms: int = DEADLINE_MS,
         poll_ms: int = POLL_MS,
+        lease_ms: int = LEASE_MS,
     ) -> None:
         self._store = store
         self._bootstrap = bootstrap
@@ -61,6 +65,8 @@ class Relay:
         self._hook = hook
         self._deadline_ms = deadline_ms
         self._poll_ms = poll_ms
+        self.lease = Lease(store, clock, metrics, lease_ms=lease_ms)
+        self._term = 0  # the epoch of the lease that the reader's cursors belong to
         self._reader = OutboxReader(store, metrics, facts_a_round)
         self._gather_ms = gather_ms
         self._rest_until_ms = 0  # monotonic; after a round that left nothing behind
@@ -78,21 +84,25 @@ class Relay:
         """End after the round in flight."""
         self._stopping.set()
         self._changed.set()
+        self.lease.heard.set()
 
     async def run(self) -> None:
         """Until stopped; a service that is away is waited for."""
         poll = asyncio.create_task(self._poll(), name="poll")
         publish = asyncio.create_task(self._publish_all(), name="publish")
         follow = asyncio.create_task(self._follow(), name="follow")
+        leasing = asyncio.create_task(self.lease.run(), name="lease")
         tasks = (publish, poll, follow)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*tasks, leasing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.stop()
             follow.cancel()
             await end_all(tasks, END_MS)
+            self.lease.stop()  # only now: what is in flight has ended
+            await end_all([leasing], END_MS)
             await self._drop_producer()
-        for task in tasks:
+        for task in (*tasks, leasing):
             if not task.cancelled():
                 task.result()
 
@@ -103,7 +113,8 @@ class Relay:
         try:
             while not (self._stopping.is_set() and self._flying is None):
                 try:
-                    await self._round()
+                    if await self._leads():
+                        await self._round()
                     pause.over()
                 except (*STORE_GONE, BrokerUnavailable) as error:
                     await self._after_failure(error)
@@ -111,6 +122,22 @@ class Relay:
         finally:
             if self._flying is not None:
                 await end([self._flying])
+
+    async def _leads(self) -> bool:
+        """Whether there is a round to do; without the lease, wait for it. A new term knows nothing
+        of the one before: it starts at the first entry."""
+        if not self.lease.leads():
+            await self._land()
+            if not self._stopping.is_set():
+                self.lease.heard.clear()
+                await self.lease.heard.wait()
+        elif self._term != self.lease.epoch:
+            await self._land()
+            await self._drop_producer()
+            self._term, self._acked = self.lease.epoch, 0
+            self._start_again()
+            self._changed.set()
+        return self.lease.leads()
 
     async def _round(self) -> None:
         """Read the next round, wait for the ack of the one before, send the next one off."""
@@ -120,7 +147,9 @@ class Relay:
             await self._rest()
         batch = await self._next(wait=self._flying is None)
         await self._land()
-        if batch is not None:
+        if batch is not None and not self.lease.leads():
+            self._reader.back()  # it stood still for so long that another one may lead by now
+        elif batch is not None:
             self._oldest_ms = self._oldest_ms or batch.oldest_ms
             self._flying = asyncio.create_task(self._publish(producer, batch), name="ack")
 
@@ -196,7 +225,7 @@ class Relay:
         return self._producer
 
     def _start_again(self) -> None:
-        """The broker has another log than the one that acknowledged."""
+        """The broker has another log than the one that acknowledged, or this is another term."""
         if self._acked:
             log.warning("the broker has lost its log: sending again what the ledger lacks")
         self._log_lost = False
@@ -212,12 +241,18 @@ class Relay:
     # -- beside the rounds -----------------------------------------------------------------------
 
     async def _poll(self) -> None:
-        """Once a second, and after a push: campaigns, holes, the log's end, metrics."""
+        """Once a second, and after a push: campaigns, holes, the log's end, metrics. The leader's
+        alone: figures of one that waits would be counted twice."""
         topic_log = TopicLog(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=LOG_DEADLINE_MS)
         pause = Pause("relay: campaigns")
         try:
             while not self._stopping.is_set():
                 self._changed.clear()
+                if not self.lease.leads():
+                    self._reader.forget_figures()
+                    self._metrics.drop("flashgrab_relay_lag_seconds", ())
+                    await self._changed.wait()
+                    continue
                 try:
                     await self._reader.learn()
                     await self._measure_lag()

@@ -26,6 +26,7 @@ FLAGS = {
     "apply": "#!lua flags=allow-oom",
     "settle": "#!lua flags=allow-oom",
     "confirm": "#!lua flags=allow-oom",
+    "lease": "#!lua flags=allow-oom",
     "books": "#!lua flags=no-writes",
 }
 """grab and publish have none: when memory is full, their first write is refused, no sooner."""
