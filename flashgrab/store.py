@@ -148,6 +148,22 @@ class Store:
         seconds, micros = await self._do(self._redis.time())
         return int(seconds) * 1000 + int(micros) // 1000
 
+    async def server_info(self) -> Mapping[str, Any]:
+        """What INFO says."""
+        said: Mapping[str, Any] = await self._do(self._redis.info())
+        return said
+
+    async def server_settings(self, *names: str) -> Mapping[str, str]:
+        """What CONFIG GET says of each. StoreRefused where the server keeps it to itself."""
+        said: Mapping[str, str] = await self._do(self._redis.config_get(*names))
+        return said
+
+    async def load_scripts(self) -> int:
+        """Load them all, as the first call of each does; how many they are."""
+        for script in scripts.ALL:
+            await self._do(self._redis.script_load(script.text))
+        return len(scripts.ALL)
+
     # -- campaigns -------------------------------------------------------------------------------
 
     async def registry(self) -> set[str]:
@@ -157,6 +173,26 @@ class Store:
     async def register(self, campaign_id: str) -> None:
         """Put a campaign into the registry, and tell every gateway and relay."""
         await self._do(self._redis.sadd(keys.REGISTRY, campaign_id))
+        await self.announce(campaign_id)
+
+    async def epoch(self, campaign_id: str) -> int:
+        """The epoch that Redis has, 0 where the campaign's key is missing or no number."""
+        said = await self._do(self._redis.hget(keys.campaign(campaign_id), "epoch"))
+        return int(said) if said and said.isdecimal() else 0
+
+    async def forget(self, campaign_id: str) -> None:
+        """Everything of a campaign that the ledger does not have any more (after a restore)."""
+        rounds = await self._do(self._redis.hget(keys.campaign(campaign_id), "rounds"))
+        count = int(rounds) if rounds and rounds.isdecimal() else 0
+        await self._do(self._redis.srem(keys.REGISTRY, campaign_id))
+        await self._do(
+            self._redis.unlink(
+                *_all_keys(campaign_id, count),
+                keys.holders(campaign_id),
+                keys.devices(campaign_id),
+                keys.outbox(campaign_id),
+            )
+        )
         await self.announce(campaign_id)
 
     async def announce(self, campaign_id: str) -> None:

@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "campaign": ("flashgrab.cli.campaign", "Create, show, publish and manage campaigns."),
     "pass": ("flashgrab.cli.passes", "Mint passes for load tests."),
     "audit": ("flashgrab.cli.audit", "Do the books balance? Recounts everything."),
+    "backup": ("flashgrab.cli.backup", "Write definitions and ledger to a file."),
+    "restore": ("flashgrab.cli.restore", "Make the ledger what a backup says, and rebuild."),
     "top": ("flashgrab.cli.top", "Watch the sale, one line a second."),
     "rehearse": ("flashgrab.cli.rehearse", "Send a crowd of simulated buyers, then audit."),
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),

@@ -56,6 +56,7 @@ class Target:
     admin_token: str = field(default="", repr=False)
     identity_key: str = field(default="", repr=False)
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # part -> URLs
+    folder: Path | None = None  # where it was found
 
     def need(self, *fields: str) -> "Target":
         """Itself, once these fields are known; else exit 2 saying which is not and what to do."""
@@ -107,7 +108,7 @@ def without_password(url: str) -> str:
 def _from_environment(environment: Mapping[str, str]) -> Target:
     known = {key: environment.get(name, "") for key, name in (_ADDRESSES | _SECRETS).items()}
     metrics = {part: (f"http://127.0.0.1:{port}/metrics",) for part, port in METRICS_PORTS.items()}
-    return Target(name="the stack of FLASHGRAB_*", metrics=metrics, **known)
+    return Target("the stack of FLASHGRAB_*", metrics=metrics, folder=None, **known)
 
 
 def _from_folder(folder: Path, environment: Mapping[str, str], *, running: bool) -> Target:
@@ -124,7 +125,7 @@ def _from_folder(folder: Path, environment: Mapping[str, str], *, running: bool)
         part: tuple(dict.fromkeys(o["metrics"] for o in shown.get(part, []) if "metrics" in o))
         for part in METRICS_PORTS
     }
-    return Target(name=f"the stack in {folder}", metrics=metrics, **known)
+    return Target(f"the stack in {folder}", metrics=metrics, folder=folder, **known)
 
 
 def _read_run_file(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -6,14 +6,20 @@ schema is already ours, neither alembic nor SQLAlchemy is imported.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from flashgrab.errors import FlashgrabError, LedgerUnavailable
 from flashgrab.ledger.pool import CONNECT_S, GONE, Pool
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 LOCK = 0x666C6173_68677262
@@ -39,11 +45,12 @@ async def migrate(url: str) -> None:
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_S)
         try:
-            current = await _read(connection)
+            current = await read_revision(connection)
         finally:
             await connection.close(timeout=CONNECT_S)
         if not _is_ours(current):
-            await _upgrade(url)
+            async with migrating(url) as migration:
+                await migration.to("head")
     except GONE as error:
         raise LedgerUnavailable(f"PostgreSQL: {str(error) or type(error).__name__}") from error
 
@@ -54,7 +61,7 @@ async def schema_is_ours(pool: Pool) -> bool:
     Raises SchemaNewer, and LedgerUnavailable while PostgreSQL is away.
     """
     async with pool.connection() as connection:
-        return _is_ours(await _read(connection))
+        return _is_ours(await read_revision(connection))
 
 
 async def wait_for_schema(pool: Pool, pause_s: float = WAIT_PAUSE_S) -> None:
@@ -72,7 +79,7 @@ async def wait_for_schema(pool: Pool, pause_s: float = WAIT_PAUSE_S) -> None:
         await asyncio.sleep(pause_s)
 
 
-async def _read(connection: Any) -> str:
+async def read_revision(connection: Any) -> str:
     """The revision that the ledger says it has; "" for an empty one."""
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         return ""
@@ -88,20 +95,36 @@ def _is_ours(current: str) -> bool:
     return current == head()
 
 
-async def _upgrade(url: str) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from sqlalchemy import Connection, text
+class Migration:
+    """An open migration: one transaction, under the lock that keeps all others waiting."""
+
+    def __init__(self, connection: "AsyncConnection", raw: Any) -> None:
+        self._connection = connection
+        self.raw = raw
+        """asyncpg's connection, in the same transaction."""
+
+    async def to(self, revision: str) -> None:
+        """Run what is missing up to `revision`."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+
+        def upgrade(connection: "Connection") -> None:
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+
+        await self._connection.run_sync(upgrade)
+
+
+@asynccontextmanager
+async def migrating(url: str) -> AsyncIterator[Migration]:
+    """One transaction for the block, committed at its end; nothing of it stays otherwise."""
+    from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-
-    def upgrade(connection: Connection) -> None:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
 
     # asyncpg reads the address itself, so that it means the same here as in the pool.
     engine = create_async_engine(
@@ -112,6 +135,7 @@ async def _upgrade(url: str) -> None:
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-            await connection.run_sync(upgrade)
+            raw = await connection.get_raw_connection()
+            yield Migration(connection, raw.driver_connection)
     finally:
         await engine.dispose()

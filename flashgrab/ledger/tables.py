@@ -1,0 +1,11 @@
+"""The ledger's tables by name, for what takes all of them: backup and restore.
+
+A test holds the list against what the migrations make.
+"""
+
+TABLES = (
+    *("campaigns", "rounds", "operations"),
+    *("coupons", "voids", "dead"),
+    *("offsets", "watermarks"),
+)
+"""Each after those that it refers to, so that rows can be written in this order."""
