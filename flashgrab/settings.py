@@ -121,6 +121,12 @@ class WorkerSettings(PartSettings):
     kafka_session_timeout_ms: int = Field(
         6000, ge=1000, le=300_000, description="silence after which Kafka gives a worker up, ms"
     )
+    worker_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="name that no other running worker has: one that died under it is given up"
+        " by Kafka as soon as its successor starts",
+    )
     postgres_url: str = Field(description="the ledger", repr=False)
 
 

@@ -162,7 +162,7 @@ class _Parent:
     async def _keep(self) -> None:
         while not self._stopping.is_set():
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "gateway.serve", str(self._sock.fileno())),
+                *(sys.executable, "-P", "-m", "gateway", str(self._sock.fileno())),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 pass_fds=[self._sock.fileno()],
@@ -195,7 +195,7 @@ class _Parent:
                 self._latest[child.pid] = snapshot
 
 
-def _child(fd: int) -> None:
+def child(fd: int) -> None:
     """One process of several: counters go to the parent by stdout, its end shows on stdin."""
     settings = load(GatewaySettings)
     configure_logs("gateway", settings.log_json)
@@ -232,7 +232,3 @@ def _end_with_parent() -> None:
     while os.read(0, 1):  # 0 bytes: the parent is gone
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    _child(int(sys.argv[1]))

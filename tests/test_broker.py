@@ -26,6 +26,7 @@ from flashgrab.broker import (
     ensure_topics,
     fingerprint,
 )
+from flashgrab.broker.group import let_go
 from flashgrab.cli.stack.wheels import program
 from flashgrab.errors import BrokerUnavailable
 from flashgrab.partition import murmur2, partition_for, partitions_for
@@ -231,11 +232,10 @@ class Ledger:
 
 @contextlib.asynccontextmanager
 async def consuming(
-    server: Server, topic: str, session_timeout_ms: int, group: str = "worker"
+    server: Server, topic: str, session_timeout_ms: int, group: str = "worker", name: str = ""
 ) -> AsyncIterator[Ledger]:
-    consumer = Consumer(
-        server.bootstrap, topic, f"{group}.{topic}", session_timeout_ms=session_timeout_ms
-    )
+    full, ms = f"{group}.{topic}", session_timeout_ms
+    consumer = Consumer(server.bootstrap, topic, full, name=name, session_timeout_ms=ms)
     ledger = Ledger(consumer, topic, server)
     try:
         await consumer.start(ledger.on_assigned, ledger.on_revoked)
@@ -565,6 +565,24 @@ async def test_two_consumers_share_the_partitions(
             while len(first.consumer.assigned) != PARTITIONS:
                 await first.step()
         assert first.new_incarnations == 0
+
+
+async def test_members_of_a_name_are_let_go(
+    server: Server, topic: str, session_timeout_ms: int
+) -> None:
+    """Whoever died under a worker's name leaves the group by its successor's word, nobody else;
+    and one that lives after all has its partitions again."""
+    group = f"worker.{topic}"
+    async with consuming(server, topic, session_timeout_ms, name="a") as alive:
+        while not alive.consumer.assigned:
+            await alive.step()
+        for client_id, members in (("flashgrab-worker-b", 0), ("flashgrab-worker-a", 1)):
+            left = await let_go(server.bootstrap, group, client_id, deadline_ms=5_000)
+            assert left == members
+        async with asyncio.timeout(20):
+            while len(alive.assigned) < 2:
+                await alive.step()
+        assert alive.assigned == [list(range(PARTITIONS))] * 2
 
 
 async def test_failing_callback_reaches_the_caller(

@@ -60,6 +60,7 @@ class Persist:
         hook: Hook = go_on,
         records_max: int = RECORDS_MAX,
         session_timeout_ms: int = 6000,
+        name: str = "",
     ) -> None:
         self._pool = pool
         self._bootstrap = bootstrap
@@ -68,6 +69,7 @@ class Persist:
         self._hook = hook
         self._records_max = records_max
         self._session_timeout_ms = session_timeout_ms
+        self._name = name
         self._held: dict[int, Position] = {}  # what the ledger has, or will have after _writing
         self._known: dict[str, CampaignKnown] = {}
         self._fresh = True  # the last transaction found nothing that the ledger had already
@@ -86,6 +88,7 @@ class Persist:
                 self._bootstrap,
                 keys.GRABS_TOPIC,
                 keys.PERSIST_GROUP,
+                name=self._name,
                 session_timeout_ms=self._session_timeout_ms,
             )
             try:

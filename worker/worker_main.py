@@ -47,6 +47,7 @@ async def run(
             metrics,
             hook=hook,
             session_timeout_ms=settings.kafka_session_timeout_ms,
+            name=settings.worker_name,
         )
         walker = Walker(
             Role(settings.postgres_url),

@@ -20,6 +20,7 @@ from flashgrab.broker.calls import (
     on_lost_connection,
     translated,
 )
+from flashgrab.broker.group import let_go
 from flashgrab.broker.records import Received, Records
 from flashgrab.broker.topic_log import TopicLog
 from flashgrab.errors import FlashgrabError
@@ -89,7 +90,8 @@ class Consumer:
     back with another log) and after OffsetLost; records read before it has answered are dropped.
 
     Apache Kafka takes no `session_timeout_ms` below 6,000 by default. The embedded broker waits
-    half of it at each join, and one and a half times more for a member that died.
+    half of it at each join, and one and a half times more for a member that died; with a `name`,
+    which no other running member has, whoever died under that name is waited for no more.
     """
 
     def __init__(
@@ -98,10 +100,13 @@ class Consumer:
         topic: str,
         group: str,
         *,
+        name: str = "",
         session_timeout_ms: int = 6_000,
         deadline_ms: int = 5_000,
     ) -> None:
         self._bootstrap = bootstrap
+        self._named = bool(name)
+        self._client_id = f"flashgrab-worker-{name}" if name else "flashgrab-worker"
         self._topic = topic
         self._group = group
         self._session_timeout_ms = session_timeout_ms
@@ -123,10 +128,14 @@ class Consumer:
         """
         self._on_assigned, self._on_revoked = on_assigned, on_revoked
         await self._log.partitions()
+        if self._named:
+            await let_go(
+                self._bootstrap, self._group, self._client_id, deadline_ms=self._deadline_ms
+            )
         async with bounded(self._deadline_ms, f"joining group {self._group}"):
             self._consumer = consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap,
-                client_id="flashgrab-worker",
+                client_id=self._client_id,
                 group_id=self._group,
                 auto_offset_reset="none",
                 enable_auto_commit=False,

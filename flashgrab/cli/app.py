@@ -18,6 +18,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer.core import TyperCommand, TyperGroup
 
 from flashgrab.cli.failure import Failure
+from flashgrab.start import lean
 
 # name -> (module, one line for the list of commands)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rehearse": ("flashgrab.cli.rehearse", "Send a crowd of simulated buyers, then audit."),
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),
 }
+PARTS = ("gateway", "relay", "worker", "centre")
 
 
 class LazyGroup(TyperGroup):
@@ -58,6 +60,8 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Command:
     """The real command of a name of `COMMANDS`, imported now."""
+    if name in PARTS:
+        lean()
     module: Any = importlib.import_module(COMMANDS[name][0])
     module.app._add_completion = False  # noqa: SLF001 -- belongs to `flashgrab` alone
     command = typer.main.get_command(module.app)

@@ -1,5 +1,6 @@
 """`flashgrab up` when something dies: a part, a service, a gateway's children, `up` itself."""
 
+import asyncio
 import os
 import signal
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flashgrab.cli.stack import leftovers
-from flashgrab.cli.stack.process import Child, Command, created_at, plain_env
+from flashgrab.cli.stack.process import Child, Command, created_at, on_exit, plain_env
 from tests.cli.stack_process import Running, alive, until, up
 
 pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(120)]
@@ -62,6 +63,25 @@ def test_kill_9_of_up_leaves_nothing_running(data: Path) -> None:
     with up(data) as running:
         running.ready()
         assert running.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of a death")
+def test_a_death_is_told_at_once(tmp_path: Path) -> None:
+    """Nobody needs to look: the loop hears of a child that ended."""
+
+    async def hear() -> None:
+        died = asyncio.Event()
+        child = Child(Command(["sleep", "60"], plain_env()), tmp_path / "child.log")
+        try:
+            on_exit(child.pid, died.set)
+            os.kill(child.pid, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                await died.wait()
+            assert child.poll() == -signal.SIGKILL
+        finally:
+            child.kill()
+
+    asyncio.run(hear())
 
 
 def test_leftovers_are_ended_and_strangers_are_not(tmp_path: Path) -> None:

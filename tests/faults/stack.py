@@ -181,7 +181,7 @@ class FaultStack:
         self.gateways = [self._gateway(n) for n in range(1, shape.gateways + 1)]
         self.relay = self._part("relay", "relay", self._redis("relay") | self._kafka())
         workers = range(1, shape.workers + 1)
-        self.workers = [self._part("worker", f"worker-{n}", self._worker()) for n in workers]
+        self.workers = [self._part("worker", f"worker-{n}", self._worker(n)) for n in workers]
         port = free_port()
         told = self._redis("centre") | {
             "POSTGRES_URL": self._through("centre>postgres", self.postgres.url),
@@ -254,9 +254,9 @@ class FaultStack:
         told = self._redis(f"gateway-{number}") | {"PORT": str(port), "PASS_KEYS": PASS_KEYS}
         return self._part("gateway", f"gateway-{number}", told, port)
 
-    def _worker(self) -> dict[str, str]:
+    def _worker(self, number: int) -> dict[str, str]:
         ledger = self._through("worker>postgres", self.postgres.url)
-        session = {"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS)}
+        session = {"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS), "WORKER_NAME": f"worker-{number}"}
         return self._redis("worker") | self._kafka() | {"POSTGRES_URL": ledger} | session
 
     def _redis(self, part: str) -> dict[str, str]:

@@ -81,14 +81,16 @@ def lay_out(
     redis = {"REDIS_URL": valkey.url}
     ledger = {"POSTGRES_URL": postgres.url}
     events = {"KAFKA_BOOTSTRAP": kafka.bootstrap}
-    # The embedded broker waits for the whole session of a worker that was killed, twice.
+    # Only one worker runs here, so whoever died before it is not waited for.
+    named = {"WORKER_NAME": "up"}
+    # The embedded broker waits half a session at each join.
     group = {} if isinstance(kafka, External) else {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
     identity = {"IDENTITY_KEY": secrets.identity_key} if secrets.identity_key else {}
     demo = {"DEMO": "1"} if options.demo else {}
     told = {
         "gateway": redis | {"PORT": str(port), "PASS_KEYS": secrets.pass_keys} | identity | demo,
         "relay": redis | events,
-        "worker": redis | events | ledger | group,
+        "worker": redis | events | ledger | group | named,
         "centre": redis
         | ledger
         | {"CENTRE_PORT": str(centre_port), "ADMIN_TOKEN": secrets.admin_token},

@@ -1,5 +1,6 @@
 """One child process: started in a session of its own, and gone when its parent is."""
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -102,6 +103,24 @@ class Child:
                 return False
             time.sleep(_POLL_S)
         return True
+
+
+def on_exit(pid: int, told: Callable[[], object]) -> None:
+    """Call `told` in the running loop when a child ends, where the system says so (Linux)."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:  # an old kernel, or a sandbox without it
+        return
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(handle)
+        os.close(handle)
+        told()
+
+    loop.add_reader(handle, ended)
 
 
 def created_at(pid: int) -> float | None:

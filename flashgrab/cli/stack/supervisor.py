@@ -11,17 +11,18 @@ from pathlib import Path
 
 from flashgrab.cli.stack import leftovers, runfile
 from flashgrab.cli.stack.part import Part
-from flashgrab.cli.stack.process import created_at, describe_exit
+from flashgrab.cli.stack.process import created_at, describe_exit, on_exit
 from flashgrab.cli.stack.service import Service, ServiceFailed
 
 LOOK_EVERY_S = 0.1
+"""Where the system does not tell of a death; elsewhere only what run.json says waits for it."""
 CHILDREN_EVERY_S = 0.5
 _NAME_WIDTH = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits between attempts to start something again, in seconds."""
+    """Waits between attempts to start something again, in seconds; the first goes at once."""
 
     first_s: float = 0.1
     max_s: float = 5.0
@@ -29,7 +30,7 @@ class Backoff:
 
     def delay_s(self, attempts: int) -> float:
         """Before attempt number `attempts` (0 is the first)."""
-        return float(min(self.first_s * 2**attempts, self.max_s))
+        return float(min(self.first_s * 2 ** (attempts - 1), self.max_s)) if attempts else 0.0
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Supervisor:
         self._comebacks: set[asyncio.Task[None]] = set()
         self._shown: object = None
         self._hurry = False
+        self._died = asyncio.Event()
 
     async def start(self) -> None:
         """Bring everything up. Raises ServiceFailed; then `stop` is still due."""
@@ -97,7 +99,10 @@ class Supervisor:
                 looked_at_children = now
                 self._note_children()
             self._publish()
-            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._died.wait()
+            self._died.clear()
 
     async def stop(self, order: Iterable[str]) -> None:
         """Stop by name in this order, each in its own way, by force past its time."""
@@ -129,6 +134,8 @@ class Supervisor:
         began = time.perf_counter()
         await asyncio.to_thread(service.prepare)
         service.start()  # in this thread, which lives as long as `up`: see Child
+        if service.child is not None:
+            on_exit(service.child.pid, self._died.set)
         self._publish()
         await asyncio.to_thread(service.wait_ready)
         watched.ready_at = time.monotonic()
