@@ -13,6 +13,7 @@ from flashgrab.telemetry import Metrics
 
 if TYPE_CHECKING:
     from gateway.gate import Gate
+    from gateway.memory import Shut
 
 REFRESH_MS = 800
 """Below the second of I10, so that the reading itself fits in."""
@@ -44,6 +45,7 @@ class Campaign:
         self.left: list[int] = []
         self.heard_ms = 0  # Redis' time when all this was so
         self.gate: Gate | None = None  # what gate.py made of it, until something changes
+        self.shut: Shut | None = None  # likewise memory.py
         self._seen = (0, 0, 0)
 
     def update(self, state: CampaignState | None, heard_ms: int = 0) -> None:
@@ -52,7 +54,7 @@ class Campaign:
         An older state than the known one (a slower reading, older data put in place of the real
         ones) changes nothing: the script refuses what does not fit it.
         """
-        self.gate = None
+        self.gate = self.shut = None
         self.missing = state is None
         if state is None or (self.state is not None and _age(state) < _age(self.state)):
             return
@@ -67,7 +69,7 @@ class Campaign:
     def hear(self, heard_ms: int) -> None:
         """It is still so at this moment of Redis' clock."""
         self.heard_ms = max(self.heard_ms, heard_ms)
-        self.gate = None
+        self.gate = self.shut = None
 
     def learn(
         self, generation: int, seq: int, round_number: int, left: int, heard_ms: int = 0
@@ -84,7 +86,8 @@ class Campaign:
         self._learn_left((state.epoch, generation, seq), lefts)
 
     def _learn_left(self, seen: tuple[int, int, int], left: list[int]) -> None:
-        self.floor = max(self.floor, seen[2])
+        if seen[2] > self.floor:
+            self.floor, self.shut = seen[2], None
         if seen >= self._seen:
             self._seen = seen
             self.left = left

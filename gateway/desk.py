@@ -1,16 +1,17 @@
-"""What all connections of a process share on the express lane: the time, known shapes, and the
+"""What all connections of a process share on the express lane: the time, known frames, and the
 answers of a turn."""
 
 import asyncio
-from typing import Literal
+from contextlib import suppress
 
 from flashgrab.clock import Clock
 from gateway.cors import Cors
-from gateway.plain import NotPlain, origin_of
+from gateway.plain import Frame, NotPlain, frame_of, origin_of
 from gateway.redis_clock import RedisClock
 
-SHAPES_MAX = 1024
-"""Heads that look different, of at most 4 KB; past it all are examined anew."""
+FRAMES_MAX = 4096
+"""Heads that look different, or of different campaigns, of at most 4 KB; past it all are examined
+anew."""
 
 
 class Desk:
@@ -26,7 +27,7 @@ class Desk:
         self.wall_ms = 0
         self.now_ms = 0
         self.trusted = False
-        self.shapes: dict[bytes, bytes | Literal[False]] = {}
+        self.frames: dict[tuple[bytes, bytes], Frame | None] = {}
 
     # -- the time ------------------------------------------------------------------------------
 
@@ -57,23 +58,22 @@ class Desk:
             if not transport.is_closing():
                 transport.write(data)
 
-    # -- shapes ----------------------------------------------------------------------------------
+    # -- frames ----------------------------------------------------------------------------------
 
-    def lines_of(self, shape: bytes, *, keyed: bool, remember: bool) -> bytes | Literal[False]:
-        """The header lines that an answer to this shape gets besides; False: it is not plain.
+    def frame(self, name: bytes, shape: bytes, *, keyed: bool, remember: bool) -> Frame | None:
+        """The frame of a head that was cut; None: it is not plain.
 
         Only what came with a valid pass is remembered: nobody else can push out what is known.
         """
-        known = self.shapes.get(shape)
-        if known is not None:
-            return known
-        lines: bytes | Literal[False]
         try:
-            lines = self._cors.lines(origin_of(shape, keyed=keyed))
-        except NotPlain:
-            lines = False
+            return self.frames[name, shape]
+        except KeyError:
+            pass
+        found = None
+        with suppress(NotPlain):
+            found = frame_of(name, shape, self._cors.lines(origin_of(shape, keyed=keyed)))
         if remember and b"\r\n\r\n" not in shape[:-4]:  # two requests in one are never seen again
-            if len(self.shapes) >= SHAPES_MAX:
-                self.shapes.clear()
-            self.shapes[shape] = lines
-        return lines
+            if len(self.frames) >= FRAMES_MAX:
+                self.frames.clear()
+            self.frames[name, shape] = found
+        return found

@@ -11,7 +11,6 @@ from flashgrab.telemetry import Metrics, Tally
 from flashgrab.wire import Wire
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign, Catalogue
-from gateway.decisions import Decision
 from gateway.desk import Desk
 from gateway.identity import Identity
 from gateway.memory import Memory
@@ -38,15 +37,6 @@ class Gateway:
     ready: Ready
     batchers: dict[str, Batcher] = field(default_factory=dict)
     local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
-
-    def decide(
-        self, campaign: Campaign, user: bytes, device: bytes, request_id: bytes, now_ms: int
-    ) -> Decision | None:
-        """The decision that needs no Redis command; None while another server may answer there."""
-        state = campaign.state
-        if state is None or state.run != self.wire.run_id:
-            return None
-        return self.memory.decide(campaign, user, device, request_id, now_ms)
 
     def in_flight(self) -> int:
         """Grabs that wait for the script, or for a place in its next call."""

@@ -68,22 +68,15 @@ class Holders:
         self._epoch, self._seq = 0, -1  # of the facts that the filter is good for
         self._loading: asyncio.Task[None] | None = None
 
-    def are_strangers(self, user: bytes, device: bytes) -> bool:
-        """Whether neither can have a coupon here. False, and loading, while that is not known."""
-        campaign, found = self._campaign, self._filter
-        state = campaign.state
-        if state is None:
-            return False
-        if found is None or self._seq != campaign.floor or self._epoch != state.epoch:
-            self._load_soon()
-            return False
-        if device and state.per_device and found.may_hold(b"/" + device):
-            return False
-        # may_hold(), its first look here: nine in ten strangers need no more.
-        h = hash(user)
-        if not found.bits[(h & found.mask) >> 3] & 1 << (h & 7):
-            return True
-        return not found.may_hold(user)
+    def complete(self) -> Filter | None:
+        """The filter, where it has all who hold a coupon here; else None, and it is loading."""
+        campaign = self._campaign
+        if campaign.state is None:
+            return None
+        if (self._epoch, self._seq) == (campaign.state.epoch, campaign.floor):
+            return self._filter
+        self._load_soon()
+        return None
 
     async def stop(self) -> None:
         if self._loading is not None:

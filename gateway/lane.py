@@ -13,7 +13,7 @@ from flashgrab.outcomes import Outcome
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Reply, new_grant
 from gateway.hardened import Hardened
-from gateway.plain import cut, is_key, is_token
+from gateway.plain import IN_KEYS, KEY_BYTES_MAX, NO_FRAME, cut, is_key, is_token
 
 LATER_BYTES_MAX = 64 * 1024
 """What a client may send ahead of its answer before we stop reading."""
@@ -23,8 +23,8 @@ class Lane(Hardened):
     """One connection that grabs: one grab in flight at most; what comes meanwhile waits."""
 
     __slots__ = (
-        "_active", "_campaign", "_closing", "_desk", "_gateway", "_later", "_loop_time", "_more",
-        "_open", "_ready", "_shape",
+        "_active", "_campaign", "_closing", "_desk", "_frame", "_gateway", "_later", "_loop_time",
+        "_more", "_open", "_ready", "_verify",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -32,11 +32,12 @@ class Lane(Hardened):
         self._gateway = self.app_state["gateway"]
         self._desk = self._gateway.desk
         self._ready = self._gateway.ready
+        self._verify = self._gateway.pass_keys.verify
         self._loop_time = self.loop.time
         self._open = False  # nothing before it is unanswered, and the client reads
         self._campaign: Campaign | None = None  # of the grab in flight
-        self._shape = b""  # of the last grab, and the header lines that its answer gets besides
-        self._more = b""
+        self._frame = NO_FRAME  # of the last grab's head
+        self._more = b""  # header lines that its answer gets besides
         self._active = False  # since the keep-alive timer was looked at
         self._later = b""
         self._closing = False
@@ -48,7 +49,7 @@ class Lane(Hardened):
             self._later += data
             if len(self._later) > LATER_BYTES_MAX:
                 self.flow.pause_reading()
-        elif not (self._open or self._opens()) or not self._take(data):
+        elif not (self._open or self._opens()) or not (self._alike(data) or self._take(data)):
             self._open = False
             super().data_received(data)
 
@@ -59,8 +60,32 @@ class Lane(Hardened):
         )
         return self._open
 
+    def _alike(self, data: bytes) -> bool:
+        """Whether this was a grab like the last one, but for pass and key, in a campaign that has
+        a say; then it is answered, or waits in its batch."""
+        prefix, middle, suffix, start, stop, name, _ = self._frame
+        if not data.startswith(prefix) or not data.endswith(suffix):
+            return False
+        token, key = data[start:stop], None
+        if middle:
+            token, _, key = token.partition(middle)
+            if not 0 < len(key) <= KEY_BYTES_MAX or key.translate(None, IN_KEYS):
+                return False
+        desk = self._desk
+        turn = self._loop_time()
+        if turn != desk.turn:
+            desk.look(turn)
+        who = self._verify(token, desk.wall_ms)
+        campaign = self._gateway.catalogue.by_name.get(name)
+        if who is None or who[1] != name or campaign is None or campaign.missing:
+            return False
+        if not desk.trusted:
+            return False
+        self._decide(campaign, who[2], who[3], key)
+        return True
+
     def _take(self, data: bytes) -> bool:
-        """Whether this was a plain grab; then it is answered, or waits in its batch."""
+        """The same for any plain grab."""
         found = cut(data)
         if found is None:
             return False
@@ -71,36 +96,41 @@ class Lane(Hardened):
             desk.look(turn)
         if not desk.trusted or (key is not None and not is_key(key)):
             return False
-        who = gateway.pass_keys.verify(token, desk.wall_ms)
-        if shape != self._shape:  # a client's requests look alike: mostly nothing to look up
-            more = desk.shapes.get(shape)
-            if more is None:
-                more = desk.lines_of(shape, keyed=key is not None, remember=who is not None)
-            if more is False:
-                return False
-            self._shape, self._more = shape, more
-        self._active = True
+        who = self._verify(token, desk.wall_ms)
+        frame = desk.frame(name, shape, keyed=key is not None, remember=who is not None)
+        if frame is None:
+            return False
+        self._frame, self._more = frame, frame.more
         campaign = gateway.catalogue.by_name.get(name)
         if who is None or campaign is None or who[1] != name or campaign.missing:
             return self._refuse_here(gateway.catalogue.named(name), name, token, who)
+        self._decide(campaign, who[2], who[3], key)
+        return True
+
+    def _decide(self, campaign: Campaign, user: bytes, device: bytes, key: bytes | None) -> None:
+        """Answer from memory, or put this connection into the batch."""
+        gateway, desk = self._gateway, self._desk
+        self._active = True
         if key is None:
             key = (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
-        decision = gateway.decide(campaign, who[2], who[3], key, desk.now_ms)
+        decision = gateway.memory.decide(
+            campaign, gateway.wire.run_id, user, device, key, desk.now_ms
+        )
         if decision is not None:
             gateway.count_local(campaign, decision.outcome)
             headers = self.server_state.default_headers
             answer = self._ready.answer(campaign, decision, self._more, headers)
             desk.answer(self.transport, answer)
-            return True
+            return
         self._campaign = campaign
         batcher = gateway.batchers.get(campaign.campaign_id) or gateway.batcher(campaign)
-        batcher.enter(who[2], who[3], key, self)
-        return True
+        batcher.enter(user, device, key, self)
 
     def _refuse_here(
         self, campaign: Campaign | None, name: bytes, token: bytes, who: list[bytes] | None
     ) -> bool:
         """What is refused before a campaign has a say; False where the parser would object."""
+        self._active = True
         if (who is None or campaign is None) and not _has_form(name, token):
             return False
         if who is None:

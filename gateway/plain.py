@@ -2,11 +2,13 @@
 
 A head is cut into what differs from grab to grab (campaign, pass, key) and the rest, its shape. The
 heads of a crowd look alike, so a shape is examined once and then known; the shape has a NUL where
-something was cut out, which no head can have.
+something was cut out, which no head can have. The heads of one client in one campaign look alike
+but for pass and key: what is around these two is its frame, and needs no cutting.
 """
 
 import re
 import string
+from typing import NamedTuple
 
 GRABS = b"POST /v1/campaigns/"
 PLAIN_BYTES_MAX = 4096
@@ -16,7 +18,7 @@ NAMES_MAX = 1000
 """Names of fields that were seen to be names."""
 CUT = b"\0"
 
-_IN_KEYS = (string.ascii_letters + string.digits + "._~-").encode()
+IN_KEYS = (string.ascii_letters + string.digits + "._~-").encode()
 is_token = re.compile(rb"[\x21-\x7e]+").fullmatch
 
 # Lengths are kept: taking them anew was a tenth of this module's time.
@@ -46,7 +48,7 @@ Cut = tuple[bytes, bytes, bytes | None, bytes]
 
 def is_key(key: bytes) -> bool:
     """Whether it is an idempotency key (contract §2)."""
-    return 0 < len(key) <= KEY_BYTES_MAX and not key.translate(None, _IN_KEYS)
+    return 0 < len(key) <= KEY_BYTES_MAX and not key.translate(None, IN_KEYS)
 
 
 def cut(data: bytes) -> Cut | None:
@@ -78,6 +80,33 @@ def cut(data: bytes) -> Cut | None:
     else:
         parts = (data[head:key_from], data[key_to:pass_from], data[pass_to:])
     return name, token, data[key_from:key_to], CUT.join(parts)
+
+
+class Frame(NamedTuple):
+    """What is around pass and key in a plain head. What fits into it is plain where the pass is
+    valid and the key is one: neither can have a line's end in it."""
+
+    prefix: bytes
+    middle: bytes  # empty where there is no key
+    suffix: bytes
+    start: int
+    stop: int
+    name: bytes  # of the campaign
+    more: bytes  # header lines that the answer gets besides
+
+
+NO_FRAME = Frame(CUT, b"", b"", 0, 0, b"", b"")
+"""Nothing fits into it."""
+
+
+def frame_of(name: bytes, shape: bytes, more: bytes) -> Frame:
+    """The frame of a plain shape in this campaign."""
+    before, after = shape.split(CUT, 1)
+    middle, _, suffix = after.rpartition(CUT)
+    if not before.endswith(_PASS[-8:]):  # the key comes first: such heads are cut each time
+        return NO_FRAME._replace(name=name, more=more)
+    prefix = GRABS + name + _TAIL[:_TAIL_LENGTH] + before
+    return Frame(prefix, middle, suffix, len(prefix), -len(suffix), name, more)
 
 
 class NotPlain(Exception):

@@ -99,7 +99,9 @@ async def _grab(gateway: Gateway, scope: Scope, receive: Receive, campaign_id: s
         return refuse(Outcome.NOT_WARMED)
     key = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
     user, device, now_ms = who.user_id, who.device_id, gateway.redis_clock.now_ms()
-    decision = gateway.decide(campaign, user.encode(), device.encode(), key.encode(), now_ms)
+    decision = gateway.memory.decide(
+        campaign, gateway.wire.run_id, user.encode(), device.encode(), key.encode(), now_ms
+    )
     if decision is not None:
         gateway.count_local(campaign, decision.outcome)
     else:

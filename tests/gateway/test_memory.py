@@ -60,7 +60,7 @@ def sold_out(**changes: Any) -> Campaign:
 def ask(
     memory: Memory, campaign: Campaign, user: str, key: str = "k", device: str = ""
 ) -> Decision | None:
-    return memory.decide(campaign, user.encode(), device.encode(), key.encode(), OPEN_MS)
+    return memory.decide(campaign, "r", user.encode(), device.encode(), key.encode(), OPEN_MS)
 
 
 def reply_of(campaign: Campaign, left: int = 0) -> Reply:
@@ -137,7 +137,7 @@ async def test_a_grant_during_the_walk_spoils_it() -> None:
 
     store = Moving(["winner"], [], campaign.state)
     holders = Holders(campaign, store, asyncio.Semaphore(1))
-    await until("loaded", lambda: holders.are_strangers(b"stranger", b""))
+    await until("loaded", lambda: holders.complete() is not None)
     assert store.walks == 2
     await holders.stop()
 
@@ -152,7 +152,7 @@ async def test_too_many_holders_are_not_loaded(monkeypatch: pytest.MonkeyPatch) 
     holders = Holders(campaign, store, asyncio.Semaphore(1))
     store.gone = True
     for _ in range(20):
-        assert not holders.are_strangers(b"stranger", b"")
+        assert holders.complete() is None
         await asyncio.sleep(0.002)
         store.gone = False
     assert store.walks == 0

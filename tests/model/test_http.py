@@ -10,11 +10,11 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from flashgrab.outcomes import Outcome
-from gateway import campaigns, memory
+from gateway import campaigns
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision
-from gateway.holders import Holders
-from gateway.memory import Known
+from gateway.holders import Filter
+from gateway.memory import Memory
 from tests.lua.server import Client, valkey
 from tests.model.gateways import Gateways, two_gateways
 from tests.model.http_machine import Http
@@ -61,20 +61,21 @@ def test_two_gateways_say_what_the_oracle_allows(
     real = _run(world, "http-ci" if os.environ.get("CI") == "true" else "http", push=push)
     assert real.answers > settings.get_profile("http").max_examples
     for served in real.gateways.served:
-        assert served.gateway.desk.shapes, "no request took the lane"
+        assert served.gateway.desk.frames, "no request took the lane"
 
 
 def _no_replay(
-    campaign: Campaign, known: Known, closed: Outcome | None, request_id: bytes, now_ms: int
-) -> Decision | None:
+    memory: Memory, campaign: Campaign, closed: Outcome | None, user: bytes, device: bytes,
+    _request_id: bytes, now_ms: int,
+) -> Decision | None:  # fmt: skip
     """What memory says of somebody it knows, but for his own key."""
-    return memory_says(campaign, known, closed, b"", now_ms)
+    return memory_says(memory, campaign, closed, user, device, b"", now_ms)
 
 
-memory_says = memory._again
+memory_says = Memory._again
 FAULTS: list[tuple[Any, str, Any]] = [
-    (Holders, "are_strangers", lambda *_: True),
-    (memory, "_again", _no_replay),
+    (Filter, "may_hold", lambda *_: False),
+    (Memory, "_again", _no_replay),
 ]
 
 

@@ -86,6 +86,7 @@ class Side:
         for campaign in self.served.gateway.catalogue:
             campaign.floor = 0
             campaign._seen = (0, 0, 0)
+            campaign.shut = None
         self.served.gateway.memory._known.clear()
 
     @property

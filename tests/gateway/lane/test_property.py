@@ -75,6 +75,7 @@ users = count()
     changes=st.lists(changes, max_size=4),
     cuts=st.lists(places, max_size=3),
     noise=st.one_of(st.just(b""), st.just(b""), st.binary(max_size=200)),
+    after_its_like=st.booleans(),
 )
 @settings(
     max_examples=EXAMPLES,
@@ -84,13 +85,16 @@ users = count()
 )
 @pytest.mark.timeout(300)
 async def test_nothing_makes_the_lane_answer_otherwise(
-    both: Pair, cases: list[Case], changes: list[Change], cuts: list[float], noise: bytes
-) -> None:
-    """The same answers, end and facts on both, for the bytes, a plain grab behind them, a GET."""
+    both: Pair, cases: list[Case], changes: list[Change], cuts: list[float], noise: bytes,
+    after_its_like: bool,
+) -> None:  # fmt: skip
+    """The same answers, end and facts on both, for the bytes, a plain grab behind them, a GET;
+    also on a connection that knows the unchanged form of the first of them."""
     user = f"p{next(users)}-"
     data = b"".join(case.make(f"{user}{n}") for n, case in enumerate(cases)) + noise
     for change in changes:
         data = change.made(data)
     data = data[:BYTES_MAX]
     edges = sorted({0, len(data), *(int(cut * len(data)) for cut in cuts)})
-    await same(both, [data[a:b] for a, b in pairwise(edges)], [REPLAY], [LIVEZ])
+    before = [[cases[0].make(f"{user}like")]] if after_its_like else []
+    await same(both, *before, [data[a:b] for a, b in pairwise(edges)], [REPLAY], [LIVEZ])

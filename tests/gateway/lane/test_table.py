@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from gateway.plain import Cut, cut
 from tests.gateway.lane.bodies import BODIES, ORIGINS
 from tests.gateway.lane.case import Case
 from tests.gateway.lane.conversation import same
@@ -47,8 +48,10 @@ def test_the_table_is_large() -> None:
 
 @each
 async def test_whole(both: Pair, case: Case) -> None:
-    """In one piece; then, where the connection lives, a plain repeat and another address."""
-    heard = await same(both, [case.make(_user(case, "w"))], [REPLAY], [LIVEZ])
+    """In one piece; then, where the connection lives, the like of another user, a plain repeat,
+    the like once more, and another address."""
+    like = [[case.make(_user(case, variant))] for variant in ("w", "v", "u")]
+    heard = await same(both, like[0], like[1], [REPLAY], like[2], [LIVEZ])
     if case.statuses is not None:
         assert tuple(s for s in heard[0].statuses if s != 100) == case.statuses
 
@@ -86,6 +89,29 @@ async def test_split_at_every_byte(both: Pair) -> None:
         data = grab(f"cut-{at:03}", browser=HOST) + REPLAY
         heard = await same(both, [data[:at], data[at:]])
         assert heard[0].statuses == [201, 200]
+
+
+async def test_a_grab_like_the_last_one_is_not_cut_up(
+    both: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table meets the frame of a head: after a plain grab its like is answered without a look
+    at the rest of its head, whatever the campaign says; what has no key, another key's name or
+    another campaign is cut anew."""
+    cuts: list[bytes] = []
+
+    def counted(data: bytes) -> Cut | None:
+        cuts.append(data)
+        return cut(data)
+
+    monkeypatch.setattr("gateway.lane.cut", counted)
+    for campaign_id in ("open", "sold-out"):
+        like = [[grab(f"like-{campaign_id}-{n}", campaign_id)] for n in range(3)]
+        await same(both, *like)
+        assert cuts == like[0]
+        cuts.clear()
+    again = [[grab("key-a")], [grab("key-b", key=None)], [grab("key-c", key=None)]]
+    await same(both, *again, [grab("key-c")])
+    assert len(cuts) == 3
 
 
 async def test_answers_come_in_order(both: Pair) -> None:
