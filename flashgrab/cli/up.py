@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from flashgrab.cli.failure import fail
-from flashgrab.cli.stack import leftovers, secretsfile
+from flashgrab.cli.stack import leftovers, migration, secretsfile
 from flashgrab.cli.stack.folder import DataFolder
 from flashgrab.cli.stack.layout import (
     STOP_ORDER,
@@ -50,6 +50,9 @@ def up(
     no_restart: Annotated[
         bool, typer.Option("--no-restart", help="Stop all when a part dies, exit 2.")
     ] = False,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Take a folder of an older version: backup first.")
+    ] = False,
 ) -> None:
     """Start Valkey, PostgreSQL, a broker, gateway, relay, worker and centre on this machine.
 
@@ -63,6 +66,7 @@ def up(
         demo=demo,
         campaigns=tuple(campaign or ()),
         restart=not no_restart,
+        migrate=migrate,
     )
     asyncio.run(Up(options).run())
 
@@ -100,7 +104,7 @@ class Up:
         self._read_campaigns()
         folder = DataFolder(self._options.data)
         try:
-            folder.open()
+            folder.open(migrate=self._options.migrate)
             await self._run_in(folder)
         except ServiceFailed as failure:
             fail(str(failure))
@@ -169,7 +173,12 @@ class Up:
 
     async def _serve(self, supervisor: Supervisor, layout: Layout, folder: DataFolder) -> str:
         """Start, publish the campaigns, say ready, look after all. Returns what died."""
-        await supervisor.start()
+
+        async def migrate_between(tier: int) -> None:
+            if tier == 0 and folder.older is not None:
+                self._say(await migration.run(folder, folder.older, layout.postgres.url))
+
+        await supervisor.start(migrate_between)
         watching = asyncio.create_task(supervisor.watch())
         try:
             assert layout.centre.url is not None

@@ -41,6 +41,7 @@ class Options:
     demo: bool = False
     campaigns: Sequence[Path] = ()
     restart: bool = True
+    migrate: bool = False
 
 
 def part_command(name: str) -> Sequence[str]:

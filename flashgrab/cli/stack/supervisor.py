@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,10 @@ LOOK_EVERY_S = 0.1
 """Where the system does not tell of a death; elsewhere only what run.json says waits for it."""
 CHILDREN_EVERY_S = 0.5
 _NAME_WIDTH = 9
+
+
+async def _nothing(_tier: int) -> None:
+    """What there is to do between the tiers, most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +76,20 @@ class Supervisor:
         self._hurry = False
         self._died = asyncio.Event()
 
-    async def start(self) -> None:
-        """Bring everything up. Raises ServiceFailed; then `stop` is still due."""
+    async def start(self, served: Callable[[int], Awaitable[None]] = _nothing) -> None:
+        """Bring everything up. Raises ServiceFailed; then `stop` is still due.
+
+        `served` is told the number of each tier (from 0) before the next one begins.
+        """
         watched = iter(self._watched)
-        for tier in self._tiers:
+        for number, tier in enumerate(self._tiers):
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in tier:
                         group.create_task(self._bring_up(next(watched)))
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
+            await served(number)
 
     async def watch(self) -> str:
         """Look after everything until cancelled, or, without restart, until something dies.
