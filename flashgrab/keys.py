@@ -8,6 +8,9 @@ CHANGES = "flashgrab:changes"
 GATEWAYS = "flashgrab:gateways"
 RELAY = "flashgrab:relay"
 """Hash: which relay leads (lua/lease.lua)."""
+MARKS = "flashgrab:marks"
+"""A channel that nobody listens to: its messages are marks in the replication stream
+(flashgrab/replica.py)."""
 
 GRABS_TOPIC = "flashgrab.grabs"
 DEAD_TOPIC = "flashgrab.grabs.dead"

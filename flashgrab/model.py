@@ -17,6 +17,8 @@ from flashgrab.explain import explain
 from flashgrab.ids import CAMPAIGN_ID
 
 Status = Literal["DRAFT", "PUBLISHED", "PAUSED", "OFFLINE"]
+Durability = Literal["fsync", "replica"]
+"""What a grant waits for before it is told: Redis' own disk, or besides it a replica."""
 
 Cents = Annotated[int, Meta(ge=0, le=10**12)]
 
@@ -85,6 +87,7 @@ class Definition(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rounds: Annotated[list[RoundText], Meta(min_length=1, max_length=ROUNDS_MAX)]
     per_user: Annotated[int, Meta(ge=1, le=100)] = 1
     per_device: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    durability: Durability = "fsync"
     limits: Limits | None = None
 
 
@@ -95,6 +98,15 @@ class Round(msgspec.Struct, frozen=True):
     opens_at: int
     closes_at: int
     quota: int
+
+
+def to_plain(definition: Definition) -> dict[str, Any]:
+    """As plain data. `durability` came later than the rest and is left out where it asks for what
+    there was before it: the release before reads such a definition too."""
+    plain: dict[str, Any] = msgspec.to_builtins(definition)
+    if plain["durability"] == "fsync":
+        del plain["durability"]
+    return plain
 
 
 def parse_toml(text: str, source: str) -> Definition:

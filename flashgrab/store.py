@@ -60,6 +60,11 @@ class CampaignState:
     holes: str
     rounds: tuple[RoundState, ...]
 
+    @property
+    def waits_for_replica(self) -> bool:
+        """Whether a grant is told only when a replica has it (flashgrab/model.py, Durability)."""
+        return self.definition.get("durability") == "replica"
+
 
 @dataclass(frozen=True, slots=True)
 class Books:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 import structlog
@@ -28,6 +28,24 @@ log = structlog.get_logger()
 
 class ScriptMissing(StoreRefused):
     """The server does not know the script, as after its restart; nothing ran."""
+
+
+class Calls(Protocol):
+    """What makes script calls as Wire does."""
+
+    @property
+    def connected(self) -> asyncio.Event: ...
+
+    @property
+    def run_id(self) -> str: ...
+
+    def call(
+        self, script: Script, keys: list[str], args: list[Any], timeout_ms: int
+    ) -> "asyncio.Future[Any]": ...
+
+    async def run(
+        self, script: Script, keys: list[str], args: list[Any], timeout_ms: int
+    ) -> Any: ...
 
 
 class _Connection(asyncio.Protocol):
@@ -170,6 +188,12 @@ class Wire:
         if connection is None:
             raise StoreUnavailable("Redis is not connected")
         return connection.send(timeout_ms, "EVALSHA", script.sha, len(keys), *keys, *args)
+
+    def send(self, timeout_ms: int, *args: str | bytes | int) -> "asyncio.Future[Any]":
+        """One command as it is; what call() says of time-outs holds for it too."""
+        if self._connection is None:
+            raise StoreUnavailable("Redis is not connected")
+        return self._connection.send(timeout_ms, *args)
 
     async def run(self, script: Script, keys: list[str], args: list[Any], timeout_ms: int) -> Any:
         """call(), once more where the server did not know the script; one time-out for all."""

@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from flashgrab.alarms import Alarm
 from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError
 from flashgrab.passes import PassKeys
+from flashgrab.replica import Replica
 from flashgrab.scripts import GRAB
 from flashgrab.settings import GatewaySettings
 from flashgrab.store import GatewayReport, Store
@@ -83,6 +85,9 @@ async def running(
         log.info("redis_connected", run_id=run_id)
         report_due.set()
 
+    def on_replica(is_away: bool, why: str) -> None:
+        metrics.alarms.when(is_away, Alarm.REPLICA_MISSING, why)
+
     store = Store(settings.redis_url)
     wire = make_wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)
     gateway = Gateway(
@@ -96,6 +101,7 @@ async def running(
         redis_clock=redis_clock,
         store=store,
         wire=wire,
+        replica=Replica(settings.redis_url, on_replica),
         catalogue=Catalogue(store, metrics),
         metrics=metrics,
         memory=Memory(store),
@@ -113,6 +119,7 @@ async def running(
         await end([reporter])
         await gateway.memory.stop()
         await gateway.catalogue.stop()
+        await gateway.replica.stop()
         await wire.stop()
         await store.close()
 
@@ -142,6 +149,8 @@ async def _report(gateway: Gateway, due: asyncio.Event) -> None:
             trusted = not trusted
             skew_ms = gateway.redis_clock.skew_ms()
             log.error("clock_skew", skew_ms=skew_ms, refusing=not trusted, runbook="clock-skew")
+        if any(c.state is not None and c.state.waits_for_replica for c in gateway.catalogue):
+            gateway.replica.start()  # so that a missing one is known before the sale opens
         if gateway.wire.run_id:
             floors = {c.campaign_id: c.floor for c in gateway.catalogue}
             report = GatewayReport(gateway.wire.run_id, gateway.redis_clock.now_ms(), floors)

@@ -17,7 +17,7 @@ from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.outcomes import Outcome, Verdict
 from flashgrab.scripts import GRAB, SCHEMA
 from flashgrab.telemetry import Metrics
-from flashgrab.wire import ScriptMissing, Wire
+from flashgrab.wire import Calls, ScriptMissing
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Reply, Waiter, decision_of, new_grant
 from gateway.memory import Memory
@@ -96,7 +96,7 @@ class Batcher:
     def __init__(
         self,
         campaign: Campaign,
-        wire: Wire,
+        wire: Calls,
         clock: RedisClock,
         bounds: Bounds,
         metrics: Metrics,

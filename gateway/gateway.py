@@ -6,9 +6,10 @@ from typing import TypedDict
 from flashgrab.clock import Clock
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import PassKeys
+from flashgrab.replica import Replica
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, Tally
-from flashgrab.wire import Wire
+from flashgrab.wire import Calls, Wire
 from gateway.batch import Batcher, Bounds
 from gateway.campaigns import Campaign, Catalogue
 from gateway.desk import Desk
@@ -16,6 +17,7 @@ from gateway.identity import Identity
 from gateway.memory import Memory
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
+from gateway.replicated import Replicated
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Gateway:
     redis_clock: RedisClock
     store: Store
     wire: Wire
+    replica: Replica
     catalogue: Catalogue
     metrics: Metrics
     memory: Memory
@@ -56,8 +59,12 @@ class Gateway:
     def batcher(self, campaign: Campaign) -> Batcher:
         found = self.batchers.get(campaign.campaign_id)
         if found is None:
+            wire: Calls = self.wire
+            if campaign.state is not None and campaign.state.waits_for_replica:
+                self.replica.start()
+                wire = Replicated(campaign, self.wire, self.replica)
             found = Batcher(
-                campaign, self.wire, self.redis_clock, self.bounds, self.metrics, self.memory
+                campaign, wire, self.redis_clock, self.bounds, self.metrics, self.memory
             )
             self.batchers[campaign.campaign_id] = found
         return found

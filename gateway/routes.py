@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from flashgrab import keys
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import (
     OWN_REQUEST_PREFIX,
@@ -24,7 +25,8 @@ from flashgrab.ids import (
 from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import Pass, issue
-from gateway.decisions import read_grants
+from gateway.campaigns import Campaign
+from gateway.decisions import Grant, read_grants
 from gateway.gateway import Gateway, State
 from gateway.openapi import document
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
@@ -199,21 +201,39 @@ async def show_grab(request: Request[State]) -> Response:
         return problem(Outcome.GRAB_NOT_FOUND)
     try:
         async with asyncio.timeout(gateway.bounds.deadline_ms / 1000):
-            entry = await gateway.store.holder(named[0], user_id)
+            grant = await _grant(gateway, campaign, user_id, *named)
     except TimeoutError:
         return problem(Outcome.BACKEND_UNAVAILABLE)
-    for grant in read_grants(entry):
-        if grant.serial == named[1]:
-            body = {
-                "grab_id": request.path_params["grab_id"],
-                "state": grant_state(campaign, grant),
-                "serial": grant.serial,
-                "round": grant.round,
-            }
-            return json_reply(body, headers={"Cache-Control": "no-store"})
+    if grant is not None:
+        body = {
+            "grab_id": request.path_params["grab_id"],
+            "state": grant_state(campaign, grant),
+            "serial": grant.serial,
+            "round": grant.round,
+        }
+        return json_reply(body, headers={"Cache-Control": "no-store"})
     if campaign.missing or campaign.state is None or campaign.state.run != gateway.wire.run_id:
         return problem(Outcome.NOT_WARMED)  # this server may know less than was granted
     return problem(Outcome.GRAB_NOT_FOUND)
+
+
+async def _grant(
+    gateway: Gateway, campaign: Campaign, user_id: str, campaign_id: str, serial: int
+) -> Grant | None:
+    """A user's grant by its serial. What the ledger has can be shown; where a campaign waits for a
+    replica, what it has not only when a replica has it."""
+    found = _of_serial(await gateway.store.holder(campaign_id, user_id), serial)
+    waits = campaign.state is not None and campaign.state.waits_for_replica
+    if found is None or not waits or found.seq <= campaign.watermark:
+        return found
+    gateway.replica.start()
+    key, within_ms = keys.holders(campaign_id), gateway.bounds.deadline_ms
+    entry = await gateway.replica.read(within_ms, "HGET", key, user_id)
+    return _of_serial((entry or b"").decode(), serial)
+
+
+def _of_serial(entry: str, serial: int) -> Grant | None:
+    return next((grant for grant in read_grants(entry) if grant.serial == serial), None)
 
 
 async def list_campaigns(request: Request[State]) -> Response:

@@ -14,13 +14,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
-import msgspec
 
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import unreachable
 from flashgrab.clock import from_rfc3339
 from flashgrab.errors import DefinitionInvalid
-from flashgrab.model import Definition, parse, parse_toml
+from flashgrab.model import Definition, parse, parse_toml, to_plain
 
 REPEAT_S_MAX = 10.0
 """How long a request is repeated while the centre does not answer, or answers 503."""
@@ -79,8 +78,7 @@ class Centre:
 
     def create(self, definition: Definition, operation: str) -> dict[str, Any]:
         """A new DRAFT; `there` in the answer where the same content was there before."""
-        body = msgspec.to_builtins(definition)
-        return self._ask("POST", "/v1/campaigns", operation, json=body)
+        return self._ask("POST", "/v1/campaigns", operation, json=to_plain(definition))
 
     def change(
         self, campaign_id: str, action: str, operation: str, body: Mapping[str, Any] | None = None

@@ -51,6 +51,7 @@ def print_campaign(c: Mapping[str, Any]) -> None:
         ("status", c["status"]),
         ("version", f"{c['version']}, in Redis {c['applied_version'] or 'never'}"),
         ("limits", f"{c['definition']['per_user']} a user, {_device(c['definition'])}"),
+        ("durability", c["definition"].get("durability", "fsync")),
         ("created", local_and_utc(c["created_at"])),
         ("published", local_and_utc(c["published_at"])),
         ("last operation", c["operation"]),

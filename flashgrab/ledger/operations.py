@@ -14,7 +14,7 @@ from flashgrab.clock import Clock
 from flashgrab.errors import DefinitionInvalid, OperationRefused
 from flashgrab.ledger.campaigns import Campaign, locked
 from flashgrab.ledger.pool import Pool
-from flashgrab.model import QUOTA_MAX, Definition, Status, fix_times, parse
+from flashgrab.model import QUOTA_MAX, Definition, Status, fix_times, parse, to_plain
 
 if TYPE_CHECKING:
     import asyncpg
@@ -101,7 +101,7 @@ class Operations:
 
     async def create(self, operation: str, definition: Definition) -> Result:
         """A new DRAFT. Raises CampaignExists where the id has other content."""
-        campaign_id, content = definition.id, msgspec.to_builtins(definition)
+        campaign_id, content = definition.id, to_plain(definition)
         request = {"action": "create", "campaign_id": campaign_id, "definition": content}
         async with self._pool.transaction() as tx:
             if before := await _before(tx, operation, request):

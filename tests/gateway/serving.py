@@ -85,6 +85,7 @@ class Served:
         per_user: int = 1,
         per_device: int = 0,
         rounds: Sequence[tuple[int, int, int]] | None = None,
+        durability: str = "fsync",
     ) -> str:
         """Publish a campaign; rounds as (opens in ms, closes in ms, quota), from now."""
         campaign_id = "t" + secrets.token_hex(6)
@@ -95,7 +96,7 @@ class Served:
             run=await self.store.run_id(),
             version=1,
             operation="op",
-            definition={"name": "A test", "rule": RULE},
+            definition={"name": "A test", "rule": RULE, "durability": durability},
             per_user=per_user,
             per_device=per_device,
             rounds=[
