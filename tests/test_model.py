@@ -20,6 +20,7 @@ from flashgrab.model import (
     fix_times,
     parse,
     parse_toml,
+    to_plain,
 )
 
 NOW_MS = 1_800_000_000_000
@@ -214,7 +215,7 @@ def test_relative_beside_absolute_is_judged_at_publish(
     assert str(caught.value) == f"f: {message}"
 
 
-FIELDS = "id, name, rule, rounds, per_user, per_device, limits"
+FIELDS = "id, name, rule, rounds, per_user, per_device, durability, limits"
 
 
 @pytest.mark.parametrize(
@@ -322,3 +323,15 @@ def test_whatever_comes_is_read_or_refused(anything: Any) -> None:
     except DefinitionInvalid:
         return
     assert fix_times(definition, NOW_MS, "f")
+
+
+def test_durability() -> None:
+    """Two levels, fsync by default; the default is left out of what is stored and sent, so that a
+    release that does not know the field reads it."""
+    plain = parse(raw(), "f")
+    assert (plain.durability, "durability" in to_plain(plain)) == ("fsync", False)
+    for level in ("fsync", "replica"):
+        made = parse(raw(durability=level), "f")
+        assert made.durability == level
+        assert parse(to_plain(made), "f") == made
+    assert "durability" in refusal(durability="disk")

@@ -88,6 +88,17 @@ async def test_publishes_the_whole_campaign(sides: Sides) -> None:
     )
 
 
+async def test_gateways_are_told_of_the_durability(sides: Sides) -> None:
+    """A campaign that asks for a replica says so in Redis; any other says nothing."""
+    asks = await sides.published(durability="replica")
+    other = await sides.published(durability="fsync")
+    await applier(sides).catch_up()
+    assert (await agreed(sides, asks)).waits_for_replica
+    state = await agreed(sides, other)
+    assert not state.waits_for_replica
+    assert "durability" not in state.definition
+
+
 async def test_a_draft_stays_outside(sides: Sides) -> None:
     """A DRAFT leaves no trace in Redis."""
     campaign_id = await sides.published()

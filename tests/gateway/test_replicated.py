@@ -66,13 +66,13 @@ async def test_a_grant_is_told_when_the_replica_has_it(pair: Pair, one: Served) 
     """Each 201 stands in the replica at the moment that it is told."""
     campaign_id = await one.campaign(quota=100, durability="replica")
     await there(one, campaign_id)
-    async with redis.Redis.from_url(pair.replica.url) as client:
+    async with redis.Redis.from_url(pair.replica.url, decode_responses=True) as client:
         for n in range(20):
             answer = await one.grab(campaign_id, f"u{n}", "k")
             assert answer.status_code == 201
             entry = await client.hget(keys.holders(campaign_id), f"u{n}")
             assert entry is not None
-            assert entry.startswith(b"%d," % answer.json()["serial"])
+            assert entry.startswith(f"{answer.json()['serial']},")
 
 
 async def test_a_replica_that_lags(pair: Pair, one: Served, other: Served) -> None:
