@@ -12,6 +12,9 @@ from flashgrab.ledger.pool import Pool
 from worker.topics import TOPICS
 
 LETTERS_MAX = 500
+VALUE_MAX = 500_000
+"""Bytes of a message that are published: with the reason beside it, one that just went into the
+topic of the facts would be too large, and hold up all others. The table has the whole."""
 
 
 class DeadLetters:
@@ -55,4 +58,6 @@ def _record(waiting: Unpublished) -> Record:
         ("detail", letter.detail.encode()),
         ("place", json.dumps(place).encode()),
     ]
-    return Record(letter.key, letter.value, headers, waiting.at_ms)
+    if len(letter.value) > VALUE_MAX:
+        headers.append(("bytes", str(len(letter.value)).encode()))
+    return Record(letter.key, letter.value[:VALUE_MAX], headers, waiting.at_ms)

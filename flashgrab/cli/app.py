@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("flashgrab.cli.audit", "Do the books balance? Recounts everything."),
     "backup": ("flashgrab.cli.backup", "Write definitions and ledger to a file."),
     "restore": ("flashgrab.cli.restore", "Make the ledger what a backup says, and rebuild."),
+    "dead": ("flashgrab.cli.dead", "List and retry events that could not be stored."),
     "top": ("flashgrab.cli.top", "Watch the sale, one line a second."),
     "rehearse": ("flashgrab.cli.rehearse", "Send a crowd of simulated buyers, then audit."),
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),

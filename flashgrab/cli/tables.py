@@ -87,6 +87,23 @@ def _rounds(ledger: Sequence[Mapping[str, Any]], redis: Sequence[Mapping[str, An
     return table
 
 
+def print_dead_letters(found: Sequence[Mapping[str, Any]]) -> None:
+    """One line a letter."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("id", "campaign", "seq", "since", "settled", "why"):
+        table.add_column(column, overflow="fold", justify="right" if column == "seq" else "left")
+    for letter in found:
+        table.add_row(
+            letter["id"],
+            letter["campaign_id"] or "-",
+            "-" if letter["seq"] is None else str(letter["seq"]),
+            local_and_utc(letter["at"]),
+            local_and_utc(letter["settled_at"]),
+            f"{letter['reason']}: {letter['detail']}",
+        )
+    _console().print(table if found else "no dead letters")
+
+
 def local_and_utc(text: str | None) -> str:
     """`2026-11-22 18:00:00 +0800 (10:00:00Z)`; "-" for none. The date of UTC only if it differs."""
     if text is None:

@@ -222,6 +222,11 @@ async def _count_rows(connection: "Connection", counts: Sequence[tuple[Any, ...]
     await connection.executemany(_COUNT_ROWS, counts)
 
 
+async def add(connection: "Connection", grants: Sequence[Grant]) -> list[Letter]:
+    """Rows in the caller's transaction; what is there already is no error. Returns conflicts."""
+    return (await _add_rows(connection, grants))[1]
+
+
 async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
     facts = [g.fact for g in grants]
     campaigns = _column([f.campaign_id for f in facts])
@@ -270,7 +275,7 @@ async def _add_dead(
         [letter.campaign_id for letter in letters],
         [letter.seq for letter in letters],
         [letter.reason for letter in letters],
-        [_storable(letter.detail) for letter in letters],
+        [storable(letter.detail) for letter in letters],
         [letter.key for letter in letters],
         [letter.value for letter in letters],
         at_ms,
@@ -281,7 +286,7 @@ async def _add_dead(
     return reasons
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """What PostgreSQL takes as text: no NUL, no half characters, bounded."""
     return text.replace("\0", "?").encode("utf-8", "replace").decode()[:DETAIL_MAX]
 
