@@ -56,9 +56,14 @@ APPLY = Script(
     args=("epoch", "version", "operation", "status"),
     repeats=("quota",),
 )
+RETURN = Script(
+    "return",
+    keys=("campaign", "holders", "devices", "outbox", "round"),
+    args=("schema", "epoch", "run", "floor", "serial", "number", "user", "device"),
+)
 SETTLE = Script("settle", keys=("campaign", "outbox"), args=("epoch", "watermark", "holes"))
 CONFIRM = Script("confirm", keys=("campaign",), args=("epoch", "seq_min", "run"))
 LEASE = Script("lease", keys=("lease",), args=("holder", "epoch", "lease_ms"))
 BOOKS = Script("books", keys=("campaign", "outbox", "round…"), args=("watermark", "entries_max"))
 
-ALL = (GRAB, PUBLISH, APPLY, SETTLE, CONFIRM, LEASE, BOOKS)
+ALL = (GRAB, PUBLISH, APPLY, RETURN, SETTLE, CONFIRM, LEASE, BOOKS)

@@ -10,7 +10,7 @@ from flashgrab.scripts import ALL, CHECKOUT, Script
 
 PARTS = ("KEYS", "ARGV", "RETURNS", "INVARIANT", "COST")
 READS = {"TIME", "HMGET", "EXISTS", "XRANGE"}
-WRITES = {"XADD", "HSET", "XTRIM"}
+WRITES = {"XADD", "HSET", "HDEL", "XTRIM"}
 """Commands that cannot fail on well-typed keys; no relative ones (HINCRBY and the like)."""
 TYPES = {"hash", "stream"}
 GLOBALS = {
@@ -23,13 +23,14 @@ KEYWORDS = {
 FLAGS = {
     "grab": "",
     "publish": "",
+    "return": "",
     "apply": "#!lua flags=allow-oom",
     "settle": "#!lua flags=allow-oom",
     "confirm": "#!lua flags=allow-oom",
     "lease": "#!lua flags=allow-oom",
     "books": "#!lua flags=no-writes",
 }
-"""grab and publish have none: when memory is full, their first write is refused, no sooner."""
+"""grab, return and publish have none: when memory is full, their first write is refused, no sooner."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,8 @@ def test_reads_come_before_writes(script: Script) -> None:
         assert writes[0] == "XADD"
         assert "at most five writes" in HEADERS["grab"].parts["COST"]
         assert len(writes) == 5
+    if script.name == "return":
+        assert writes[0] == "XADD"
     if script.name == "books":
         assert not writes
 

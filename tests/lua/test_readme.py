@@ -24,7 +24,7 @@ def written(field: str) -> set[str]:
     for name, header in HEADERS.items():
         if name == "publish":
             continue
-        sets = re.findall(r"'HSET', (?:campaign|round_key|KEYS\[i\]),([^)]+)\)", header.body)
+        sets = re.findall(r"'HSET', (?:campaign|round|round_key|KEYS\[i\]),([^)]+)\)", header.body)
         if any(re.search(rf"'{field}',", fields) for fields in sets):
             names.add(name)
     return names
@@ -42,8 +42,7 @@ def test_fields_are_those_that_publish_writes(redis: Client) -> None:
         }
         assert set(rows) == set(dict(state[key]))
         for field, changed_by in rows.items():
-            if field != "returned":  # no script returns yet
-                assert set(re.findall(r"`(\w+)\.lua`", changed_by)) == written(field), field
+            assert set(re.findall(r"`(\w+)\.lua`", changed_by)) == written(field), field
 
 
 def test_outbox_fields_are_those_that_grab_writes(redis: Client) -> None:

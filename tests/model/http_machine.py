@@ -109,7 +109,7 @@ class Http(RuleBasedStateMachine):
         """The oracle has changed."""
         oracle = copy.copy(self.oracle)
         oracle.rounds = [replace(r) for r in oracle.rounds]
-        oracle.grants = list(oracle.grants)
+        oracle.grants, oracle.returned = list(oracle.grants), set(oracle.returned)
         self.history.append(Moment(at_ms, oracle))
 
     def _knows(self, gateway: int) -> int:
@@ -180,7 +180,7 @@ class Http(RuleBasedStateMachine):
             for at_ms in self._moments(answer)
         ]
         assert (serial, number) in judged, (answer, request, judged)
-        self.oracle.grants.append(Grant(serial, number, *request))
+        self.oracle.grants.append(Grant(serial, self.oracle.seq + 1, number, *request))
         self._note(answer.from_ms)
 
     def _judge(self, answer: Asked, request: Request, knew: int, before: int) -> None:
@@ -246,7 +246,7 @@ class Http(RuleBasedStateMachine):
 
     @rule(behind=st.sampled_from([0, 0, 1, 2]))
     def settle(self, behind: int) -> None:
-        watermark = max(len(self.oracle.grants) - behind, 0)
+        watermark = max(self.oracle.seq - behind, 0)
         touched = [keys.campaign(self.id), keys.outbox(self.id)]
         at_ms = now_ms()
         code, _ = self.redis.script(scripts.SETTLE, touched, [1, watermark, ""])

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from flashgrab import keys, scripts
 from tests.lua.server import Client, pairs
-from tests.model.oracle import Caller, Oracle, Request, Round
+from tests.model.oracle import Caller, Grant, Oracle, Request, Round
 
 ID = "m"
 HOUR_MS = 3_600_000
@@ -139,7 +139,7 @@ class Scripts(RuleBasedStateMachine):
         verdict, epoch, generation, seq, now_ms, number, left, *results = reply
         expected = oracle.grab(caller, requests, now_ms)
         assert (verdict, number, left, results) == expected
-        assert (epoch, generation, seq) == (1, oracle.generation, len(oracle.grants))
+        assert (epoch, generation, seq) == (1, oracle.generation, oracle.seq)
         self._compare()
 
     def _caller(self, kind: str) -> Caller:
@@ -149,7 +149,7 @@ class Scripts(RuleBasedStateMachine):
         numbers = range(1, len(oracle.rounds) + 1)
         to_come = [n for n in numbers if now_ms < oracle.rounds[n - 1].closes_at]
         current = to_come[0] if to_come else numbers[-1]
-        caller = Caller(run=self.connected_to, floor=len(oracle.grants), number=current)
+        caller = Caller(run=self.connected_to, floor=oracle.seq, number=current)
         if kind == "floor":
             caller.floor += 1
         elif kind == "number":
@@ -159,6 +159,29 @@ class Scripts(RuleBasedStateMachine):
         elif kind != "fits":
             setattr(caller, kind, "other")
         return caller
+
+    @rule(
+        which=st.integers(0, 20),
+        kind=st.sampled_from(["fits"] * 8 + ["schema", "epoch", "run", "floor"]),
+        wrong=st.sampled_from([""] * 8 + ["user", "round", "serial"]),
+    )
+    def give_back(self, which: int, kind: str, wrong: str) -> None:
+        """A return of something granted, or granted to somebody else, or never."""
+        oracle = self.oracle
+        caller = self._caller(kind)
+        grants = oracle.grants or [Grant(1, 1, 1, "a", "", "1")]
+        grant = grants[which % len(grants)]
+        serial = grant.serial + 100 * (wrong == "serial")
+        number = grant.round % len(oracle.rounds) + 1 if wrong == "round" else grant.round
+        user = "z" if wrong == "user" else grant.user
+        touched = [f(ID) for f in (keys.campaign, keys.holders, keys.devices, keys.outbox)]
+        touched += [keys.round_(ID, number)]
+        args = [caller.schema, caller.epoch, caller.run, caller.floor, serial, number, user]
+        reply = self._script(scripts.RETURN, touched, *args, grant.device)
+        last: list[Any] = self.seen[4][-1:]
+        at_ms = int(pairs(last[0][1])["at_ms"]) if last else 0
+        assert tuple(reply) == oracle.give_back(caller, serial, number, user, at_ms)
+        self._compare()
 
     @rule(
         status=st.sampled_from(["PUBLISHED"] * 3 + ["PAUSED"] * 2 + ["OFFLINE"]),
@@ -182,7 +205,7 @@ class Scripts(RuleBasedStateMachine):
         epoch=st.sampled_from([1] * 7 + [2]),
     )
     def settle(self, behind: int, holes: str, epoch: int) -> None:
-        watermark = max(len(self.oracle.grants) - behind, 0)
+        watermark = max(self.oracle.seq - behind, 0)
         touched = [keys.campaign(ID), keys.outbox(ID)]
         reply = self._script(scripts.SETTLE, touched, epoch, watermark, holes)
         assert tuple(reply) == self.oracle.settle(epoch, watermark, holes)
@@ -197,12 +220,12 @@ class Scripts(RuleBasedStateMachine):
         """The server has another run_id from now on; grabs wait for a confirmation that holds."""
         if fresh:
             self.connected_to += "1"
-        seq_min = max(len(self.oracle.grants) + ahead, 0)
+        seq_min = max(self.oracle.seq + ahead, 0)
         reply = self._script(
             scripts.CONFIRM, [keys.campaign(ID)], epoch, seq_min, self.connected_to
         )
         code = self.oracle.confirm(epoch, seq_min, self.connected_to)
-        assert reply == [code, len(self.oracle.grants)]
+        assert reply == [code, self.oracle.seq]
         self._compare()
 
     @rule(hours=st.sampled_from([1, 1, 2, -1, -1]))
@@ -221,13 +244,22 @@ class Scripts(RuleBasedStateMachine):
         if below is None:  # instead: publish again, which changes nothing
             assert self._publish("run-9", 9) == [1]
             return self._compare()
-        last = len(oracle.grants)
+        last = oracle.seq
         watermark = max(last - below, 0)
         touched = [keys.campaign(ID), keys.outbox(ID), *self._round_keys()[1:]]
         reply = self._script(scripts.BOOKS, touched, watermark, entries_max)
         rows = [
-            [r.quota, oracle.left(n), oracle.granted(n), 0] for n, r in enumerate(oracle.rounds, 1)
+            [r.quota, oracle.left(n), oracle.granted(n), oracle.given_back(n)]
+            for n, r in enumerate(oracle.rounds, 1)
         ]
         above = [row for row in oracle.outbox_rows() if int(str(row[0])[:-2]) > watermark]
-        assert reply == [1, 1, last, last, oracle.watermark, rows, above[:entries_max]]
+        assert reply == [
+            1,
+            1,
+            last,
+            len(oracle.grants),
+            oracle.watermark,
+            rows,
+            above[:entries_max],
+        ]
         return self._compare()

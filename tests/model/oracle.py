@@ -1,7 +1,7 @@
 """What the scripts must do, in short Python that shares nothing with them but their forms.
 
-It knows the whole campaign, derives what Redis counts (left, seq, devices) from the list of
-grants, and takes the time from the reply that it judges.
+It knows the whole campaign, derives what Redis counts (left, seq, devices) from the lists of
+grants and returns, and takes the time from the reply that it judges.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,22 @@ REFUSED = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Grant:
-    """One coupon given; its seq is its serial, since nothing returns yet."""
+    """One coupon given."""
 
     serial: int
+    seq: int
     round: int
     user: str
     device: str
     request_id: str
 
-    @property
-    def entry(self) -> str:
-        return f"{self.serial},{self.serial},{self.round},g,{self.request_id};"
+    def entry(self, state: str) -> str:
+        return f"{self.serial},{self.seq},{self.round},{state},{self.request_id};"
 
-    @property
-    def fact(self) -> str:
-        return f"g,{self.serial},{self.round},{self.user},{self.device},{self.request_id}"
+    def fact(self, kind: str) -> str:
+        return f"{kind},{self.serial},{self.round},{self.user},{self.device},{self.request_id}"
 
 
 @dataclass
@@ -44,9 +43,10 @@ class Round:
 
 @dataclass
 class Entry:
-    """One entry of the outbox: the grants first…last of one call."""
+    """One entry of the outbox: the facts of one call, and the seq of the last."""
 
-    grants: list[Grant]
+    last_seq: int
+    facts: list[str]
     at_ms: int
 
 
@@ -77,6 +77,7 @@ class Oracle:
     watermark: int = 0
     holes: str = ""
     grants: list[Grant] = field(default_factory=list)
+    returned: set[int] = field(default_factory=set)
     outbox: list[Entry] = field(default_factory=list)
 
     # -- the scripts -----------------------------------------------------------------------------
@@ -91,25 +92,29 @@ class Oracle:
         before = len(self.grants)
         results = [self._one(request, number, now_ms) for request in requests]
         if fresh := self.grants[before:]:
-            self.outbox.append(Entry(fresh, now_ms))
+            self.outbox.append(Entry(self.seq, [g.fact("g") for g in fresh], now_ms))
         return 0, number, self.left(number) if number else -1, results
 
     def _verdict(self, caller: Caller, now_ms: int) -> int:
+        if verdict := self._stranger(caller):
+            return verdict
+        to_come = [n for n, r in enumerate(self.rounds, 1) if now_ms < r.closes_at]
+        return 6 if to_come and to_come[0] not in (caller.number, caller.number + 1) else 0
+
+    def _stranger(self, caller: Caller) -> int:
+        """Why what the caller believes is not so; 0 where it is."""
         if caller.epoch != "1":
             return 2
         if caller.run != self.run:
             return 3
-        if caller.floor > len(self.grants):
+        if caller.floor > self.seq:
             return 4
-        if caller.schema != "1":
-            return 5
-        to_come = [n for n, r in enumerate(self.rounds, 1) if now_ms < r.closes_at]
-        return 6 if to_come and to_come[0] not in (caller.number, caller.number + 1) else 0
+        return 5 if caller.schema != "1" else 0
 
     def _one(self, request: Request, number: int, now_ms: int) -> int | str:
         result = self.judge(request, number, now_ms)
         if isinstance(result, int) and result > 0:
-            self.grants.append(Grant(result, number, *request))
+            self.grants.append(Grant(result, self.seq + 1, number, *request))
         return result
 
     def round_at(self, now_ms: int) -> int:
@@ -124,21 +129,39 @@ class Oracle:
         mine = [g for g in self.grants if g.user == user]
         for grant in mine:
             if grant.request_id == request_id:
-                return "R" + grant.entry
+                return "R" + self._entry(grant)
         refusals = {
             "OFFLINE": self.status == "OFFLINE",
             "ENDED": now_ms >= self.rounds[-1].closes_at,
             "PAUSED": self.status != "PUBLISHED",
             "NOT_STARTED": not number,
-            "BUSY": len(self.grants) - self.watermark >= self.outbox_max,
-            "USER_LIMIT": len(mine) >= self.per_user,
+            "BUSY": self.is_full,
+            "USER_LIMIT": sum(self.is_held(g) for g in mine) >= self.per_user,
             "DEVICE_LIMIT": 0 < self.per_device <= self.device_counts().get(device, 0),
             "SOLD_OUT": bool(number) and self.left(number) <= 0,
         }
         refusal = next((name for name, holds in refusals.items() if holds), None)
         if refusal == "USER_LIMIT":
-            return "U" + "".join(g.entry for g in mine)
+            return "U" + "".join(map(self._entry, mine))
         return REFUSED[refusal] if refusal else len(self.grants) + 1
+
+    def give_back(
+        self, caller: Caller, serial: int, number: int, user: str, now_ms: int
+    ) -> tuple[int, int]:
+        """Code and seq; `now_ms` is when it became a fact."""
+        if code := self._stranger(caller):
+            return code, self.seq
+        found = [g for g in self.grants if (g.serial, g.round, g.user) == (serial, number, user)]
+        if not found:
+            return 6, self.seq
+        if serial in self.returned:
+            return 7, self.seq
+        if self.is_full:
+            return 8, self.seq
+        self.returned.add(serial)
+        self.generation += 1
+        self.outbox.append(Entry(self.seq, [found[0].fact("r")], now_ms))
+        return 0, self.seq
 
     def apply(
         self, epoch: int, version: int, operation: str, status: str, quotas: Sequence[int]
@@ -147,7 +170,7 @@ class Oracle:
             return 3
         if version <= self.version:
             return 1
-        if any(quota < self.granted(n) for n, quota in enumerate(quotas, 1)):
+        if any(quota < self.granted(n) - self.given_back(n) for n, quota in enumerate(quotas, 1)):
             return 4
         self.version, self.operation, self.status = version, operation, status
         self.generation += 1
@@ -158,47 +181,64 @@ class Oracle:
     def settle(self, epoch: int, watermark: int, holes: str) -> tuple[int, int]:
         if epoch != 1:
             return 2, 0
-        if watermark > len(self.grants):
+        if watermark > self.seq:
             return 3, 0
         self.holes = holes
         if watermark <= self.watermark:
             return 0, 0
         self.watermark = watermark
-        kept = [e for e in self.outbox if e.grants[-1].serial > watermark]
+        kept = [e for e in self.outbox if e.last_seq > watermark]
         trimmed, self.outbox = len(self.outbox) - len(kept), kept
         return 0, trimmed
 
     def confirm(self, epoch: int, seq_min: int, run: str) -> int:
         if epoch != 1:
             return 2
-        if seq_min > len(self.grants):
+        if seq_min > self.seq:
             return 3
         self.run = run
         return 0
 
-    # -- what follows from the grants ------------------------------------------------------------
+    # -- what follows from grants and returns ----------------------------------------------------
+
+    @property
+    def seq(self) -> int:
+        return len(self.grants) + len(self.returned)
+
+    @property
+    def is_full(self) -> bool:
+        return self.seq - self.watermark >= self.outbox_max
+
+    def is_held(self, grant: Grant) -> bool:
+        return grant.serial not in self.returned
+
+    def _entry(self, grant: Grant) -> str:
+        return grant.entry("g" if self.is_held(grant) else "r")
 
     def granted(self, number: int) -> int:
         return sum(g.round == number for g in self.grants)
 
+    def given_back(self, number: int) -> int:
+        return sum(g.round == number and not self.is_held(g) for g in self.grants)
+
     def left(self, number: int) -> int:
-        return self.rounds[number - 1].quota - self.granted(number)
+        return self.rounds[number - 1].quota - self.granted(number) + self.given_back(number)
 
     def device_counts(self) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for grant in self.grants if self.per_device else ():
+        for grant in filter(self.is_held, self.grants if self.per_device else ()):
             counts[grant.device] = counts.get(grant.device, 0) + 1
         return counts
 
     def holders(self) -> dict[str, str]:
         held: dict[str, str] = {}
         for grant in self.grants:
-            held[grant.user] = held.get(grant.user, "") + grant.entry
+            held[grant.user] = held.get(grant.user, "") + self._entry(grant)
         return held
 
     def campaign(self) -> dict[str, str]:
-        serial = str(len(self.grants))
         numbers = {
+            "serial": len(self.grants), "seq": self.seq,
             "generation": self.generation, "version": self.version, "per_user": self.per_user,
             "per_device": self.per_device, "outbox_max": self.outbox_max,
             "rounds": len(self.rounds), "watermark": self.watermark,
@@ -206,7 +246,7 @@ class Oracle:
         return {
             "schema": "1", "epoch": "1", "run": self.run, "status": self.status,
             "operation": self.operation, "definition": "{}", "holes": self.holes,
-            "serial": serial, "seq": serial, **{name: str(n) for name, n in numbers.items()},
+            **{name: str(n) for name, n in numbers.items()},
         }  # fmt: skip
 
     def round_rows(self) -> list[dict[str, str]]:
@@ -214,7 +254,7 @@ class Oracle:
             {
                 "opens_at": str(r.opens_at), "closes_at": str(r.closes_at),
                 "quota": str(r.quota), "left": str(self.left(n)),
-                "granted": str(self.granted(n)), "returned": "0",
+                "granted": str(self.granted(n)), "returned": str(self.given_back(n)),
             }
             for n, r in enumerate(self.rounds, 1)
         ]  # fmt: skip
@@ -222,10 +262,10 @@ class Oracle:
     def outbox_rows(self) -> list[list[str | list[str]]]:
         return [
             [
-                f"{e.grants[-1].serial}-0",
+                f"{e.last_seq}-0",
                 [
-                    "first", str(e.grants[0].serial), "epoch", "1", "at_ms", str(e.at_ms),
-                    "facts", ";".join(g.fact for g in e.grants),
+                    "first", str(e.last_seq - len(e.facts) + 1), "epoch", "1", "at_ms", str(e.at_ms),
+                    "facts", ";".join(e.facts),
                 ],
             ]
             for e in self.outbox

@@ -79,6 +79,17 @@ FAULTS = {
     "a version applied twice": ("apply", "tonumber(c[2]) >= version", "tonumber(c[2]) > version"),
     "left set to the quota": ("apply", "'left', left[i]", "'left', ARGV[head + i - 1]"),
     "published twice": ("publish", "> 0 then return {1} end", "> 9 then return {1} end"),
+    "returned twice": ("return", "if state == 'r' then return refuse(7) end", ""),
+    "a return forgets the request id": ("return", "',r,' .. request_id", "',r,' .. serial"),
+    "a return forgets the holder": ("return", "local marked = serial", "local marked = 0"),
+    "a return frees no limit": ("return", "',r,' .. request_id", "',g,' .. request_id"),
+    "a return frees no device": ("return", "[1] or 1) - 1", "[1] or 1)"),
+    "a return into no stock": ("return", "'left', left + 1", "'left', left"),
+    "a return of another round's": ("return", "in_round ~= number", "false"),
+    "a return is no change": ("return", "tonumber(c[5]) + 1", "tonumber(c[5])"),
+    "a return from a stranger's run": ("return", "if c[3] ~= run then", "if false then"),
+    "a return below the floor": ("return", "if seq < floor then", "if false then"),
+    "a return into a full outbox": ("return", "if seq >= tonumber(c[6])", "if seq > tonumber(c[6])"),
     "confirmed behind": ("confirm", "if seq < seq_min then", "if seq < seq_min - 1 then"),
 }  # fmt: skip
 
