@@ -40,11 +40,13 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+        now = clock or SystemClock()
         pool, store = Pool(settings.postgres_url), Store(settings.redis_url)
         centre = Centre(
             pool=pool,
             store=store,
-            operations=Operations(pool, clock or SystemClock()),
+            clock=now,
+            operations=Operations(pool, now),
             applier=Applier(pool, store, reached=reached),
         )
         work = asyncio.create_task(_work(centre, settings, cannot_go_on), name="apply")

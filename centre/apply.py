@@ -7,10 +7,11 @@ step is idempotent, and the next round of the loop takes up where the last one e
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
+from centre.returns import Returner
 from flashgrab.errors import FlashgrabError, LedgerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.ledger import campaigns
 from flashgrab.ledger.campaigns import Campaign
@@ -55,6 +56,7 @@ class Applier:
     ) -> None:
         self.troubles: dict[str, str] = {}
         """By campaign: why Redis does not have it. At most one entry a campaign."""
+        self.returner = Returner(pool, store, reached)
         self._pool = pool
         self._store = store
         self._pause_ms = pause_ms
@@ -81,9 +83,17 @@ class Applier:
 
     async def applied(self, campaign_id: str, version: int, within_ms: int) -> bool:
         """Wake the loop, and wait until Redis has this version; False when it takes longer."""
+
+        async def has_it() -> bool:
+            return await campaigns.applied_version(self._pool, campaign_id) >= version
+
+        return await self.until(has_it, within_ms)
+
+    async def until(self, met: Callable[[], Awaitable[bool]], within_ms: int) -> bool:
+        """Wake the loop until its work has made this true; False when it takes longer."""
         with contextlib.suppress(TimeoutError, LedgerUnavailable):
             async with asyncio.timeout(within_ms / 1000):
-                while await campaigns.applied_version(self._pool, campaign_id) < version:
+                while not await met():
                     self._woken.set()
                     await self._round_over.wait()
                 return True
@@ -94,6 +104,7 @@ class Applier:
         run = await self._store.run_id()
         for campaign_id in await campaigns.behind(self._pool):
             await self._one(campaign_id, run)
+        await self.returner.catch_up(run)
         due = time.monotonic() - self._agreed_at > self._agree_ms / 1000
         if due or run != self._agreed_run:
             await self._agree(run, everything=run != self._agreed_run)

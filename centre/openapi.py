@@ -8,7 +8,7 @@ import msgspec
 from centre.problems import Code
 from centre.requests import Empty, Restock
 from flashgrab import __version__
-from flashgrab.ids import CAMPAIGN_ID, IDEMPOTENCY_KEY
+from flashgrab.ids import CAMPAIGN_ID, GRAB_ID, IDEMPOTENCY_KEY
 from flashgrab.ledger.campaigns import PAGE_MAX
 from flashgrab.model import Definition
 
@@ -53,6 +53,7 @@ def _path(name: str, pattern: str) -> dict[str, Any]:
 
 
 _CAMPAIGN = _path("campaign_id", CAMPAIGN_ID)
+_GRAB = _path("grab_id", GRAB_ID)
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -83,6 +84,22 @@ def _change(summary: str, *more: Code, body: str = "") -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         },
         "responses": {"200": _answer("Done, or done before", _ref("Done")), **_problems(*refusals)},
+    }
+
+
+def _return() -> dict[str, Any]:
+    refusals = (Code.GRAB_NOT_FOUND, Code.ALREADY_RETURNED, Code.NOT_RETURNABLE)
+    return {
+        "summary": "An unused coupon back into the stock of its round, for good",
+        "parameters": [_GRAB, _KEY],
+        "requestBody": {
+            "required": False,
+            "content": {"application/json": {"schema": _ref("Empty")}},
+        },
+        "responses": {
+            "200": _answer("Returned, now or before by this operation", _ref("Returned")),
+            **_problems(*_WRITING, *refusals),
+        },
     }
 
 
@@ -144,6 +161,7 @@ def document() -> dict[str, Any]:
             f"{one}/resume": {"post": _change("Go on after a pause")},
             f"{one}/restock": {"post": restock},
             f"{one}/close": {"post": _change("Take it off, for good")},
+            "/v1/grabs/{grab_id}/return": {"post": _return()},
             "/livez": {
                 "get": {"summary": "Is the process alive", "responses": yes, "security": []}
             },
@@ -199,6 +217,13 @@ def _schemas() -> dict[str, Any]:
         "version": _WHOLE,
         "repeated": {**_FLAG, "description": "done before, under the same Idempotency-Key"},
     }
+    returned = {
+        **dict.fromkeys(("grab_id", "campaign_id", "action", "operation"), _TEXT),
+        **dict.fromkeys(("serial", "round", "version"), _WHOLE),
+        "state": {"const": "RETURNED"},
+        "repeated": done["repeated"],
+        "applied": {**_FLAG, "description": "Redis has it: the coupon can be granted again"},
+    }
     details = {"round": _WHOLE, "quota": _WHOLE, "trouble": _TEXT}
     refusal = {
         "type": {"type": "string", "format": "uri-reference"},
@@ -224,5 +249,6 @@ def _schemas() -> dict[str, Any]:
         "Campaign": _object({**brief, **in_ledger}),
         "Created": _object({**done, "there": _FLAG}),
         "Done": _object({**done, "applied": _FLAG}, details),
+        "Returned": _object(returned, {"trouble": _TEXT}),
         "Problem": _object(refusal, extra),
     }

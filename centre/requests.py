@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from centre.problems import Code, Problem
 from flashgrab.explain import explain
-from flashgrab.ids import is_campaign_id, is_idempotency_key
+from flashgrab.ids import is_campaign_id, is_idempotency_key, split_grab_id
 from flashgrab.ledger.campaigns import PAGE_MAX
 from flashgrab.model import DEFINITION_BYTES_MAX, QUOTA_MAX, Definition, parse, parse_toml
 
@@ -73,6 +73,14 @@ def campaign_id_of(request: Request[Any]) -> str:
     if not is_campaign_id(campaign_id):
         raise Problem(Code.CAMPAIGN_NOT_FOUND, "there is no such campaign")
     return campaign_id
+
+
+def grab_of(request: Request[Any]) -> tuple[str, int]:
+    """Campaign id and serial of the path's grab id."""
+    named = split_grab_id(str(request.path_params["grab_id"]))
+    if named is None:
+        raise Problem(Code.GRAB_NOT_FOUND, "there is no such grab")
+    return named
 
 
 def page_of(request: Request[Any]) -> tuple[str, int]:

@@ -22,9 +22,11 @@ from centre.requests import (
     body_of,
     campaign_id_of,
     definition_of,
+    grab_of,
     operation_of,
     page_of,
 )
+from flashgrab.clock import Clock
 from flashgrab.errors import (
     DefinitionInvalid,
     LedgerUnavailable,
@@ -32,13 +34,14 @@ from flashgrab.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from flashgrab.ledger import campaigns
+from flashgrab.ledger import campaigns, returns
 from flashgrab.ledger.operations import CampaignExists, Change, Operations, Result
 from flashgrab.ledger.pool import Pool
 from flashgrab.store import Store
 
 APPLY_MS_MAX = 2000
 """How long the answer to a change waits for Redis; the change itself is safe before."""
+WAITING = "Redis does not answer, or is slow; the centre goes on trying"
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Centre:
 
     pool: Pool
     store: Store
+    clock: Clock
     operations: Operations
     applier: Applier
     migrated: bool = False
@@ -147,8 +151,26 @@ async def _change(request: Request[State], operation: str, change: Change) -> Re
     applied = await centre.applier.applied(campaign_id, version, APPLY_MS_MAX)
     body = result.fields | {"repeated": result.repeated, "applied": applied}
     if not applied:
-        waiting = "Redis does not answer, or is slow; the centre goes on trying"
-        body["trouble"] = centre.applier.troubles.get(campaign_id, waiting)
+        body["trouble"] = centre.applier.troubles.get(campaign_id, WAITING)
+    return _json(body)
+
+
+async def return_(request: Request[State]) -> Response:
+    """POST /v1/grabs/{grab_id}/return: an unused coupon back into the stock of its round."""
+    operation = operation_of(request)
+    await body_of(request, Empty)
+    centre = _centre(request)
+    campaign_id, serial = grab_of(request)
+    now_ms = centre.clock.now_ms()
+    result = await returns.ask(centre.pool, now_ms, operation, campaign_id, serial)
+
+    async def is_applied() -> bool:
+        return await returns.is_applied(centre.pool, campaign_id, serial)
+
+    applied = await centre.applier.until(is_applied, APPLY_MS_MAX)
+    body = result.fields | {"repeated": result.repeated, "applied": applied}
+    if not applied:
+        body["trouble"] = centre.applier.returner.troubles.get(campaign_id, WAITING)
     return _json(body)
 
 
@@ -185,6 +207,7 @@ def routes(admin_token: str) -> list[BaseRoute]:
         Route(f"{one}/resume", resume, methods=["POST"]),
         Route(f"{one}/restock", restock, methods=["POST"]),
         Route(f"{one}/close", close, methods=["POST"]),
+        Route("/grabs/{grab_id}/return", return_, methods=["POST"]),
     ]
     admin_only = [Middleware(AdminOnly, token=admin_token)]
     return [

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -25,6 +25,10 @@ from flashgrab.model import Round
 TIMEOUT_MS = 5000
 OUTBOX_MAX = 5_000_000
 """Facts that may wait for the ledger before grabs are answered BUSY."""
+
+
+RETURN_CODES_OF_ONE = (0, 6, 7)
+"""Codes of lua/return.lua that say nothing of the other grants: RETURNED, UNKNOWN, ALREADY."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,15 @@ class OutboxStanding:
     watermark: int
     holes: str
     entries: int
+
+
+class Returning(NamedTuple):
+    """A grant that is to come back: what names it in its holder's entry."""
+
+    serial: int
+    round: int
+    user_id: str
+    device_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +277,29 @@ class Store:
         reply = await self.run(scripts.APPLY, _all_keys(campaign_id, len(quotas)), args)
         return int(reply[0])
 
+    async def give_back(
+        self, campaign_id: str, epoch: int, floor: int, grants: Sequence[Returning]
+    ) -> tuple[str, list[int]]:
+        """lua/return.lua for each grant, up to the first code that holds for all of them.
+
+        Returns the run_id of the server that did it, and the codes. All goes over one connection:
+        what was asked of one server must not be written on another.
+        """
+        codes: list[int] = []
+        async with self._redis.client() as one:
+            run = str((await self._do(one.info("server")))["run_id"])
+            for grant in grants:
+                touched = [keys.campaign(campaign_id), keys.holders(campaign_id)]
+                touched += [keys.devices(campaign_id), keys.outbox(campaign_id)]
+                touched.append(keys.round_(campaign_id, grant.round))
+                args = [scripts.SCHEMA, epoch, run, floor, grant.serial, grant.round]
+                args += [grant.user_id, grant.device_id]
+                code = int((await self.run(scripts.RETURN, touched, args, one))[0])
+                codes.append(code)
+                if code not in RETURN_CODES_OF_ONE:
+                    break
+        return run, codes
+
     async def settle(self, campaign_id: str, epoch: int, watermark: int, holes: str) -> int:
         """lua/settle.lua: note the watermark, trim the outbox below it. Returns its code."""
         touched = [keys.campaign(campaign_id), keys.outbox(campaign_id)]
@@ -418,15 +454,22 @@ class Store:
 
     # -- how commands run ------------------------------------------------------------------------
 
-    async def run(self, script: scripts.Script, touched: Sequence[str], args: Sequence[Any]) -> Any:
+    async def run(
+        self,
+        script: scripts.Script,
+        touched: Sequence[str],
+        args: Sequence[Any],
+        client: "redis.Redis | None" = None,
+    ) -> Any:
         """One script call; loads the script and repeats once on NOSCRIPT (then nothing ran)."""
+        client = client or self._redis
         call = (script.sha, len(touched), *touched, *args)
         try:
-            return await self._do(self._redis.evalsha(*call))
+            return await self._do(client.evalsha(*call))
         except NoScriptError:
-            await self._do(self._redis.script_load(script.text))
+            await self._do(client.script_load(script.text))
         try:
-            return await self._do(self._redis.evalsha(*call))
+            return await self._do(client.evalsha(*call))
         except NoScriptError as error:
             raise StoreRefused(f"Redis: {error}") from error
 

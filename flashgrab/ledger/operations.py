@@ -104,8 +104,8 @@ class Operations:
         campaign_id, content = definition.id, to_plain(definition)
         request = {"action": "create", "campaign_id": campaign_id, "definition": content}
         async with self._pool.transaction() as tx:
-            if before := await _before(tx, operation, request):
-                return before
+            if repeated := await before(tx, operation, request):
+                return repeated
             created = await tx.fetchval(
                 "INSERT INTO campaigns (campaign_id, definition, status, version, per_user,"
                 " per_device, operation, created_ms) VALUES ($1, $2, 'DRAFT', 1, $3, $4, $5, $6)"
@@ -123,15 +123,15 @@ class Operations:
                 if unlike := differences(_definition(campaign), definition):
                     raise CampaignExists(campaign_id, unlike)
                 return Result(fields, there=True)
-            await self._note(tx, operation, request, fields)
+            await note(tx, operation, request, fields, self._clock.now_ms())
         return Result(fields)
 
     async def change(self, operation: str, campaign_id: str, change: Change) -> Result:
         """Any other change. Raises DefinitionInvalid too: publish fixes the times."""
         request = change.request(campaign_id)
         async with self._pool.transaction() as tx:
-            if before := await _before(tx, operation, request):
-                return before
+            if repeated := await before(tx, operation, request):
+                return repeated
             campaign = await _locked(tx, campaign_id)
             status = _status_after(campaign, change.action)
             version = campaign.version + 1
@@ -148,7 +148,7 @@ class Operations:
                 version,
                 operation,
             )
-            await self._note(tx, operation, request, fields)
+            await note(tx, operation, request, fields, self._clock.now_ms())
         return Result(fields)
 
     async def _publish(self, tx: "Transaction", campaign: Campaign) -> None:
@@ -164,20 +164,6 @@ class Operations:
             "UPDATE campaigns SET published_ms = $2 WHERE campaign_id = $1",
             campaign.campaign_id,
             now_ms,
-        )
-
-    async def _note(
-        self, tx: "Transaction", operation: str, request: dict[str, Any], fields: dict[str, Any]
-    ) -> None:
-        await tx.execute(
-            "INSERT INTO operations (operation, campaign_id, request, result, version, at_ms)"
-            " VALUES ($1, $2, $3, $4, $5, $6)",
-            operation,
-            fields["campaign_id"],
-            json.dumps(request),
-            json.dumps(fields),
-            fields["version"],
-            self._clock.now_ms(),
         )
 
 
@@ -201,7 +187,7 @@ def _leaves(path: str, value: Any) -> list[tuple[str, Any]]:
     return [leaf for part, inner in parts for leaf in _leaves(part, inner)]
 
 
-async def _before(tx: "Transaction", operation: str, request: dict[str, Any]) -> Result | None:
+async def before(tx: "Transaction", operation: str, request: dict[str, Any]) -> Result | None:
     """The stored result of an operation id that came before; the same id waits for its turn."""
     await tx.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", operation, _LOCK_SEED
@@ -216,6 +202,26 @@ async def _before(tx: "Transaction", operation: str, request: dict[str, Any]) ->
             f"operation {operation} was another request before; give this one a key of its own",
         )
     return Result(json.loads(row["result"]), repeated=True)
+
+
+async def note(
+    tx: "Transaction",
+    operation: str,
+    request: dict[str, Any],
+    fields: dict[str, Any],
+    now_ms: int,
+) -> None:
+    """Keep what an operation did, for its repeats."""
+    await tx.execute(
+        "INSERT INTO operations (operation, campaign_id, request, result, version, at_ms)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        operation,
+        fields["campaign_id"],
+        json.dumps(request),
+        json.dumps(fields),
+        fields["version"],
+        now_ms,
+    )
 
 
 async def _locked(tx: "Transaction", campaign_id: str) -> Campaign:

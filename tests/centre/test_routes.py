@@ -11,6 +11,7 @@ import pytest
 from centre.openapi import document
 from centre.problems import Code
 from centre.requests import BODY_BYTES_MAX
+from flashgrab.ledger.migrate import head
 from flashgrab.model import Definition
 from tests.centre.serving import (
     ADMIN_TOKEN,
@@ -481,7 +482,7 @@ async def test_a_newer_ledger_ends_the_centre(migrated: Servers) -> None:
                 assert missing["missing"] == ["postgresql"]
         finally:
             async with first.centre.pool.connection() as connection:
-                await connection.execute("UPDATE alembic_version SET version_num = '0002'")
+                await connection.execute("UPDATE alembic_version SET version_num = $1", head())
 
 
 async def test_health_and_description_need_no_token(served: Served) -> None:

@@ -30,7 +30,7 @@ FLAGS = {
     "lease": "#!lua flags=allow-oom",
     "books": "#!lua flags=no-writes",
 }
-"""grab, return and publish have none: when memory is full, their first write is refused, no sooner."""
+"""grab, return, publish have none: when memory is full, their first write is refused, no sooner."""
 
 
 @dataclass(frozen=True)

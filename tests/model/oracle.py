@@ -264,8 +264,8 @@ class Oracle:
             [
                 f"{e.last_seq}-0",
                 [
-                    "first", str(e.last_seq - len(e.facts) + 1), "epoch", "1", "at_ms", str(e.at_ms),
-                    "facts", ";".join(e.facts),
+                    "first", str(e.last_seq - len(e.facts) + 1), "epoch", "1",
+                    "at_ms", str(e.at_ms), "facts", ";".join(e.facts),
                 ],
             ]
             for e in self.outbox

@@ -89,7 +89,7 @@ FAULTS = {
     "a return is no change": ("return", "tonumber(c[5]) + 1", "tonumber(c[5])"),
     "a return from a stranger's run": ("return", "if c[3] ~= run then", "if false then"),
     "a return below the floor": ("return", "if seq < floor then", "if false then"),
-    "a return into a full outbox": ("return", "if seq >= tonumber(c[6])", "if seq > tonumber(c[6])"),
+    "a return too many waits": ("return", "if seq >= tonumber(c[6])", "if seq > tonumber(c[6])"),
     "confirmed behind": ("confirm", "if seq < seq_min then", "if seq < seq_min - 1 then"),
 }  # fmt: skip
 
