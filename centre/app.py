@@ -47,7 +47,7 @@ def make_app(
             store=store,
             clock=now,
             operations=Operations(pool, now),
-            applier=Applier(pool, store, reached=reached),
+            applier=Applier(pool, store, schema=settings.campaign_schema, reached=reached),
         )
         work = asyncio.create_task(_work(centre, settings, cannot_go_on), name="apply")
         try:

@@ -17,6 +17,7 @@ from flashgrab.ledger import campaigns
 from flashgrab.ledger.campaigns import Campaign
 from flashgrab.ledger.pool import Pool
 from flashgrab.model import Round
+from flashgrab.scripts import SCHEMA
 from flashgrab.store import CampaignState, Store
 
 PAUSE_MS = 1000
@@ -52,6 +53,7 @@ class Applier:
         *,
         pause_ms: int = PAUSE_MS,
         agree_ms: int = AGREE_MS,
+        schema: str = SCHEMA,
         reached: Callable[[str], None] = lambda _step: None,
     ) -> None:
         self.troubles: dict[str, str] = {}
@@ -61,6 +63,7 @@ class Applier:
         self._store = store
         self._pause_ms = pause_ms
         self._agree_ms = agree_ms
+        self._schema = schema
         self._reached = reached
         self._woken = asyncio.Event()
         self._round_over = asyncio.Event()
@@ -198,6 +201,7 @@ class Applier:
             per_device=campaign.per_device,
             rounds=[Round(r.number, r.opens_at, r.closes_at, r.quota) for r in campaign.rounds],
             epoch=campaign.epoch,
+            schema=self._schema,
         )
         if not created:
             state = await self._store.read(campaign.campaign_id)

@@ -13,7 +13,10 @@ PACKAGED = Path(__file__).parent / "lua"
 CHECKOUT = Path(__file__).parent.parent / "lua"
 
 SCHEMA = "1"
-"""The form of a campaign's keys that these scripts read and write."""
+"""The form of a campaign's keys that a new campaign gets, unless the centre is told another."""
+READS = ("1",)
+"""The forms that these scripts know. A release that brings a new form N reads it and N - 1, and
+writes N - 1 until the operator says that no older release runs any more (docs/upgrades.md)."""
 
 
 @dataclass(frozen=True)

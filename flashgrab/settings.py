@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flashgrab.passes import PassKeys
+from flashgrab.scripts import READS, SCHEMA
 
 PREFIX = "FLASHGRAB_"
 
@@ -137,6 +138,16 @@ class CentreSettings(PartSettings):
     centre_port: int = Field(8001, ge=0, le=65535, description="port of the centre")
     postgres_url: str = Field(description="the ledger", repr=False)
     admin_token: str = Field(min_length=16, description="Bearer token of management", repr=False)
+    campaign_schema: str = Field(
+        SCHEMA, description="form of a new campaign's keys in Redis (docs/upgrades.md)"
+    )
+
+    @field_validator("campaign_schema")
+    @classmethod
+    def _known_schema(cls, value: str) -> str:
+        if value not in READS:
+            raise ValueError(f"this release knows {', '.join(READS)}")
+        return value
 
 
 def load(kind: type[S]) -> S:

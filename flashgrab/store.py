@@ -253,9 +253,10 @@ class Store:
         rounds: Sequence[Round],
         epoch: int = 1,
         outbox_max: int = OUTBOX_MAX,
+        schema: str = scripts.SCHEMA,
     ) -> bool:
         """lua/publish.lua: create the Redis side. False where it was there already."""
-        args: list[str | int] = [scripts.SCHEMA, epoch, run, version, operation]
+        args: list[str | int] = [schema, epoch, run, version, operation]
         args += [json.dumps(definition), per_user, per_device, outbox_max]
         for round_ in rounds:
             args += [round_.opens_at, round_.closes_at, round_.quota]
@@ -484,13 +485,16 @@ class Store:
             raise StoreRefused(f"Redis: {error}") from error
 
 
-_STANDING = ["epoch", "run", "generation", "seq", "watermark", "holes"]
+_STANDING = ["schema", "epoch", "run", "generation", "seq", "watermark", "holes"]
 
 
 def _standing(fields: Any, entries: Any) -> OutboxStanding | None:
-    """None where the key is missing or has not our form: others must not suffer from it."""
+    """None where the key is missing or has not a form that this release knows: others must not
+    suffer from it, and nothing may be read out of it, or trimmed."""
     try:
-        epoch, run, generation, seq, watermark, holes = fields
+        schema, epoch, run, generation, seq, watermark, holes = fields
+        if schema not in scripts.READS:
+            return None
         return OutboxStanding(
             int(epoch), run, int(generation), int(seq), int(watermark), holes, int(entries)
         )

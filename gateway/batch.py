@@ -15,7 +15,7 @@ import structlog
 from flashgrab import keys
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.outcomes import Outcome, Verdict
-from flashgrab.scripts import GRAB, SCHEMA
+from flashgrab.scripts import GRAB
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Calls, ScriptMissing
 from gateway.campaigns import Campaign
@@ -318,7 +318,7 @@ class Batcher:
             keys.round_(name, round_.number),
             keys.round_(name, following.number if following else round_.number),
         ]
-        args = [SCHEMA, campaign.state.epoch, self._wire.run_id]
+        args = [campaign.state.schema, campaign.state.epoch, self._wire.run_id]
         args += [campaign.floor, round_.number, after_ms, campaign.ends_at]
         return touched, args + batch.words
 

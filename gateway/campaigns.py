@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 
 from flashgrab.errors import FlashgrabError, StoreRefused
+from flashgrab.scripts import READS
 from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
@@ -205,12 +206,13 @@ class Catalogue:
     async def refresh(self, campaign_id: str, now_ms: int | None = None) -> bool:
         """Read one campaign anew; whether all of it is there. `now_ms` is Redis' time.
 
-        Damaged keys are as missing ones: only this campaign refuses.
+        Damaged keys, and those of a schema that this release does not know, are as missing ones:
+        only this campaign refuses.
         """
         problem = ""
         now_ms = await self._store.now_ms() if now_ms is None else now_ms
         try:
-            state = await self._store.read(campaign_id)
+            state = _known(await self._store.read(campaign_id))
         except (StoreRefused, KeyError, ValueError) as error:
             state, problem = None, repr(error)
         if problem and problem != self._unreadable.get(campaign_id):
@@ -227,6 +229,13 @@ class Catalogue:
         async for campaign_id in self._store.changes():
             if campaign_id in self._campaigns or campaign_id in await self._store.registry():
                 await self.refresh(campaign_id)
+
+
+def _known(state: CampaignState | None) -> CampaignState | None:
+    """Raises ValueError where this release does not know its schema."""
+    if state is not None and state.schema not in READS:
+        raise ValueError(f"schema {state.schema}, this release knows {', '.join(READS)}")
+    return state
 
 
 def _in_parts(campaign_ids: list[str]) -> Iterator[list[str]]:

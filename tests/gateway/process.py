@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -59,12 +59,14 @@ def environment(server: Valkey, **changes: str) -> dict[str, str]:
 class Running:
     """A gateway as a process; what it says goes to a file."""
 
-    def __init__(self, env: Mapping[str, str], *arguments: str) -> None:
+    def __init__(
+        self, env: Mapping[str, str], *arguments: str, command: Sequence[str] = COMMAND
+    ) -> None:
         self.url = f"http://127.0.0.1:{env['FLASHGRAB_PORT']}"
         self.metrics_url = f"http://127.0.0.1:{env['FLASHGRAB_METRICS_PORT']}/metrics"
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=env, stdout=self._said, stderr=self._said
+            [*command, *arguments], env=env, stdout=self._said, stderr=self._said
         )
 
     @property
@@ -83,6 +85,10 @@ class Running:
             return httpx2.get(self.url + "/readyz").status_code == 200
         except httpx2.TransportError:
             return False
+
+    def knows(self, campaign_id: str) -> bool:
+        """Whether it has read this campaign."""
+        return httpx2.get(f"{self.url}/v1/campaigns/{campaign_id}").status_code == 200
 
     def grab(self, campaign_id: str, user: str, timeout_s: float = 5) -> httpx2.Response:
         expires_ms = int(time.time() * 1000) + HOUR_MS
@@ -111,9 +117,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(env: Mapping[str, str], *arguments: str) -> Iterator[Running]:
+def running(
+    env: Mapping[str, str], *arguments: str, command: Sequence[str] = COMMAND
+) -> Iterator[Running]:
     """A gateway until the block ends, ready."""
-    gateway = Running(env, *arguments)
+    gateway = Running(env, *arguments, command=command)
     try:
         until("the gateway is ready", gateway.is_ready)
         yield gateway
@@ -121,7 +129,9 @@ def running(env: Mapping[str, str], *arguments: str) -> Iterator[Running]:
         gateway.close()
 
 
-def publish(server: Valkey, campaign_id: str, quota: int = 1000) -> None:
+def publish(
+    server: Valkey, campaign_id: str, quota: int = 1000, schema: str = scripts.SCHEMA
+) -> None:
     """A campaign that is open."""
     client = Client(server.path)
     now_ms = client.now_ms()
@@ -129,7 +139,7 @@ def publish(server: Valkey, campaign_id: str, quota: int = 1000) -> None:
         line[7:] for line in client.call("INFO", "server").split("\r\n") if line[:7] == "run_id:"
     )
     definition = '{"name": "A test", "rule": {}}'
-    args = [scripts.SCHEMA, 1, run, 1, "op", definition, 1, 0, 10**6]
+    args = [schema, 1, run, 1, "op", definition, 1, 0, 10**6]
     touched = [f"{{c:{campaign_id}}}", f"{{c:{campaign_id}}}:r:1"]
     client.script(scripts.PUBLISH, touched, [*args, now_ms - 1000, now_ms + HOUR_MS, quota])
     client.call("SADD", REGISTRY, campaign_id)
