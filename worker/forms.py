@@ -1,4 +1,4 @@
-"""What a message of flashgrab.grabs is: a grant that the ledger can take, or a dead letter.
+"""What a message of flashgrab.grabs is: a fact that the ledger can take, or a dead letter.
 
 Pure. Whatever comes in, exactly one of the two comes out: one poison message stops nothing.
 """
@@ -27,12 +27,12 @@ from flashgrab.ledger.facts import CampaignKnown, Grant, Letter
 Reason = Literal[
     "UNDECODABLE",  # not JSON, or not an object
     "UNKNOWN_EVENT",  # an event or a version that this release does not know
-    "UNSUPPORTED",  # known, and not stored yet: returns
     "WRONG_FORM",  # a field is missing, of another type, or out of its range
     "UNKNOWN_CAMPAIGN",
     "UNKNOWN_ROUND",
     "UNKNOWN_EPOCH",  # an epoch that the ledger has not opened
-    "CONFLICT",  # the serial is another grant's already (found when writing)
+    "CONFLICT",  # the serial is another fact's already (found when writing)
+    "UNKNOWN_GRANT",  # a return of a coupon that the ledger does not have (found when writing)
 ]
 
 NUMBER_MAX = 10**14
@@ -45,10 +45,9 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 Number = Annotated[int, msgspec.Meta(ge=1, lt=NUMBER_MAX)]
 
 
-class _Granted(Fact, frozen=True, kw_only=True):
+class _Formed(Fact, frozen=True, kw_only=True):
     """A fact whose event, version and numbers msgspec checks while it decodes."""
 
-    event: Literal["grab.granted"]
     version: Literal[1] = 1
     seq: Number
     serial: Number
@@ -57,7 +56,7 @@ class _Granted(Fact, frozen=True, kw_only=True):
     at_ms: Annotated[int, msgspec.Meta(ge=0, lt=NUMBER_MAX)]
 
 
-_decode_granted = msgspec.json.Decoder(_Granted).decode
+_decode_formed = msgspec.json.Decoder(_Formed).decode
 
 # a column of ids, a newline after each
 _USERS = re.compile(rf"(?:{PERSON_ID}\n)*+", re.ASCII).fullmatch
@@ -66,7 +65,7 @@ _REQUESTS = re.compile(rf"(?:{OWN_REQUEST_PREFIX}?{IDEMPOTENCY_KEY}\n)*+", re.AS
 
 Kind = tuple[str, int, int]
 kind_of = attrgetter("campaign_id", "round", "epoch")
-"""All that the ledger's answer to a grant of good form depends on."""
+"""All that the ledger's answer to a fact of good form depends on."""
 
 
 def judge_all(keys: Sequence[bytes], values: Sequence[bytes]) -> tuple[list[Grant], list[Letter]]:
@@ -76,7 +75,7 @@ def judge_all(keys: Sequence[bytes], values: Sequence[bytes]) -> tuple[list[Gran
     something odd, every message is judged by itself.
     """
     try:
-        facts = list(map(_decode_granted, values))
+        facts = list(map(_decode_formed, values))
     except UNREADABLE:
         facts = []
     if len(facts) == len(values) and _have_form(facts):
@@ -105,7 +104,7 @@ def _have_form(facts: Sequence[Fact]) -> bool:
 
 
 def judge(key: bytes, value: bytes) -> Grant | Letter:
-    """A grant whose every field has its form, or why it is none."""
+    """A fact whose every field has its form, or why it is none."""
     try:
         fact = events.decode(value)
     except UNREADABLE as error:
@@ -114,8 +113,6 @@ def judge(key: bytes, value: bytes) -> Grant | Letter:
         return _letter("UNKNOWN_EVENT", f"version {fact.version}", key, value, fact)
     if not _has_form(fact):
         return _letter("WRONG_FORM", _wrong_field(fact), key, value, fact)
-    if fact.event != "grab.granted":
-        return _letter("UNSUPPORTED", fact.event, key, value, fact)
     return Grant(fact, key, value)
 
 
@@ -136,7 +133,7 @@ def _has_form(fact: Fact) -> bool:
 
 
 def why_refused(kind: Kind, known: Mapping[str, CampaignKnown]) -> tuple[Reason, str] | None:
-    """Why the ledger can't take grants of this kind, with the word in question; None if it can."""
+    """Why the ledger can't take facts of this kind, with the word in question; None if it can."""
     campaign_id, number, epoch = kind
     campaign = known.get(campaign_id)
     if campaign is None:
@@ -149,7 +146,7 @@ def why_refused(kind: Kind, known: Mapping[str, CampaignKnown]) -> tuple[Reason,
 
 
 def against_ledger(grant: Grant, known: Mapping[str, CampaignKnown]) -> Letter | None:
-    """Why the ledger can't take a grant of good form; None where it can."""
+    """Why the ledger can't take a fact of good form; None where it can."""
     refused = why_refused(kind_of(grant.fact), known)
     return refused and _letter(*refused, grant.key, grant.value, grant.fact)
 

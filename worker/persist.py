@@ -184,7 +184,7 @@ class Persist:
             before_commit=before_commit,
         )
         self._fresh = not written.repeats
-        self._metrics.add("flashgrab_persisted_facts", (), written.rows)
+        self._metrics.add("flashgrab_persisted_facts", (), written.rows + written.returns)
         for reason, count in written.dead.items():
             self._metrics.add("flashgrab_dead_letters", (reason,), count)
             log.error("dead letters", reason=reason, count=count)

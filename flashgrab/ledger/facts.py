@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Connection = PoolConnectionProxy[asyncpg.Record]
 
 CONFLICT = "CONFLICT"
+UNKNOWN_GRANT = "UNKNOWN_GRANT"
 DETAIL_MAX = 500
 
 
@@ -65,7 +66,7 @@ class Letter:
 
 
 class Grant(NamedTuple):
-    """A granted fact that passed every check of form, with the message that it came in."""
+    """A fact, granted or returned, of good form in every field, and the message it came in."""
 
     fact: Fact
     key: bytes
@@ -74,12 +75,13 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one transaction added: rows, and dead letters by reason (repeats are not counted).
+    """What one transaction added: rows, returns, and dead letters by reason, repeats not counted.
 
     `repeats`: grants that the ledger had already.
     """
 
     rows: int
+    returns: int
     repeats: int
     dead: Mapping[str, int]
 
@@ -110,8 +112,31 @@ SELECT campaign_id, round, count(*) AS rows FROM added GROUP BY 1, 2 ORDER BY 1,
 _serial = attrgetter("serial")
 _round = attrgetter("campaign_id", "round")
 
-_COUNT_ROWS = """
-UPDATE rounds SET granted = granted + $3 WHERE campaign_id = $1 AND number = $2
+_COUNT = """
+UPDATE rounds SET granted = granted + $3, returned = returned + $4
+WHERE campaign_id = $1 AND number = $2
+"""
+
+_GIVE_BACK = """
+WITH given AS (
+    UPDATE coupons c SET returned_seq = f.seq, state = 'RETURNED'
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::integer[])
+         AS f(campaign_id, serial, seq, user_id, request_id, round)
+    WHERE c.campaign_id = f.campaign_id AND c.serial = f.serial AND c.user_id = f.user_id
+      AND c.request_id = f.request_id AND c.round = f.round
+      AND c.returned_seq IS NULL AND c.state IN ('UNUSED', 'RETURNED')
+    RETURNING c.campaign_id, c.round
+)
+SELECT campaign_id, round, count(*) AS returns FROM given GROUP BY 1, 2
+"""
+
+_NOT_GIVEN_BACK = """
+SELECT f.n, c.user_id, c.request_id, c.round, c.state, c.returned_seq
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::integer[])
+     WITH ORDINALITY AS f(campaign_id, serial, seq, user_id, request_id, round, n)
+LEFT JOIN coupons c ON c.campaign_id = f.campaign_id AND c.serial = f.serial
+WHERE c.returned_seq IS DISTINCT FROM f.seq OR c.user_id <> f.user_id
+   OR c.request_id <> f.request_id OR c.round <> f.round
 """
 
 _CONFLICTS = """
@@ -163,20 +188,22 @@ async def write(
     Raises StaleWriter where an offset is no longer what `moves` says, LedgerUnavailable where
     PostgreSQL is away (then it may have committed: writing again adds nothing twice).
     """
-    for add in (_copy_rows, _add_rows) if fresh else (_add_rows,):
+    for add_rows in (_copy_rows, _add_rows) if fresh else (_add_rows,):
         try:
             async with pool.transaction() as connection:
                 await _move(connection, topic, moves)
                 on_sending()
-                rows, conflicts = await add(connection, grants) if grants else (0, [])
+                rows, back, conflicts = await _add_all(connection, grants, add_rows)
                 dead = [*letters, *conflicts]
                 reasons = await _add_dead(connection, dead, at_ms) if dead else {}
                 await before_commit()
-            return Written(rows, len(grants) - rows, reasons)
+            added = _sum(rows)
+            repeats = sum(grant.fact.event == "grab.granted" for grant in grants) - added
+            return Written(added, _sum(back), repeats, reasons)
         except asyncpg.DeadlockDetectedError as error:
             raise LedgerUnavailable(f"PostgreSQL: {error}") from error
         except asyncpg.UniqueViolationError:
-            if add is not _copy_rows:
+            if add_rows is not _copy_rows:
                 raise
     raise AssertionError("_add_rows raises no UniqueViolationError")
 
@@ -196,7 +223,18 @@ async def _move(connection: "Connection", topic: str, moves: Sequence[Move]) -> 
         raise StaleWriter("another worker has moved the offsets of " + topic)
 
 
-async def _copy_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
+Counts = Sequence[tuple[str, int, int]]
+"""(campaign, round, facts)."""
+AddRows = Callable[["Connection", Sequence[Grant]], Awaitable[tuple[Counts, list[Letter]]]]
+
+
+def _sum(counts: Counts) -> int:
+    return sum(facts for _, _, facts in counts)
+
+
+async def _copy_rows(
+    connection: "Connection", grants: Sequence[Grant]
+) -> tuple[Counts, list[Letter]]:
     """Rows that are all new. Raises UniqueViolationError where one is not.
 
     COPY needs no look-up of conflicts, no confirmation of each row and one WAL record a page: 13.8
@@ -212,22 +250,39 @@ async def _copy_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple
     # asyncpg takes a buffer, which its stubs do not say; bytes it would take for a path
     data: Any = memoryview("".join(lines).encode())
     await connection.copy_to_table("coupons", source=data, columns=_COLUMNS, format="text")
-    counts = Counter(map(_round, facts))
-    await _count_rows(connection, [(*of, rows) for of, rows in sorted(counts.items())])
-    return len(facts), []
+    return [(*of, rows) for of, rows in Counter(map(_round, facts)).items()], []
 
 
-async def _count_rows(connection: "Connection", counts: Sequence[tuple[Any, ...]]) -> None:
-    """(campaign, round, rows), in the one order of row locks that every worker has."""
-    await connection.executemany(_COUNT_ROWS, counts)
+async def _count(connection: "Connection", granted: Counts, returned: Counts) -> None:
+    """Into the rounds, in the one order of row locks that every worker has."""
+    counts: dict[tuple[str, int], list[int]] = {}
+    for place, some in enumerate((granted, returned)):
+        for campaign_id, number, facts in some:
+            counts.setdefault((campaign_id, number), [0, 0])[place] = facts
+    if counts:
+        await connection.executemany(_COUNT, [(*of, *n) for of, n in sorted(counts.items())])
 
 
 async def add(connection: "Connection", grants: Sequence[Grant]) -> list[Letter]:
-    """Rows in the caller's transaction; what is there already is no error. Returns conflicts."""
-    return (await _add_rows(connection, grants))[1]
+    """Facts in the caller's transaction; what is there already is no error. Returns conflicts."""
+    return (await _add_all(connection, grants, _add_rows))[2]
 
 
-async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[int, list[Letter]]:
+async def _add_all(
+    connection: "Connection", grants: Sequence[Grant], add_rows: AddRows
+) -> tuple[Counts, Counts, list[Letter]]:
+    """Grants, then returns, which are of grants of before or of now: what of both was new."""
+    granted = [grant for grant in grants if grant.fact.event == "grab.granted"]
+    returned = [grant for grant in grants if grant.fact.event != "grab.granted"]
+    rows, conflicts = await add_rows(connection, granted) if granted else ([], [])
+    back, refused = await _give_back(connection, returned) if returned else ([], [])
+    await _count(connection, rows, back)
+    return rows, back, [*conflicts, *refused]
+
+
+async def _add_rows(
+    connection: "Connection", grants: Sequence[Grant]
+) -> tuple[Counts, list[Letter]]:
     facts = [g.fact for g in grants]
     campaigns = _column([f.campaign_id for f in facts])
     serials = _column([f.serial for f in facts])
@@ -238,18 +293,54 @@ async def _add_rows(connection: "Connection", grants: Sequence[Grant]) -> tuple[
     requests = _column([f.request_id for f in facts])
     epochs = _column([f.epoch for f in facts])
     times = _column([f.at_ms for f in facts])
-    counts = await connection.fetch(
+    rows = await connection.fetch(
         _ADD_ROWS, campaigns, serials, seqs, users, devices, rounds, requests, epochs, times
     )
-    added = sum(row["rows"] for row in counts)
-    if counts:
-        await _count_rows(connection, [tuple(row) for row in counts])
-    if added == len(facts):
-        return added, []
+    counts = [(row["campaign_id"], row["round"], row["rows"]) for row in rows]
+    if _sum(counts) == len(facts):
+        return counts, []
     # repeats are the rule after a restart of the relay; a second statement, so that it also sees
     # rows that another worker committed while the INSERT waited for them
     found = await connection.fetch(_CONFLICTS, campaigns, serials, seqs, users, requests, epochs)
-    return added, [_conflict(grants[row["n"] - 1], row) for row in found]
+    return counts, [_conflict(grants[row["n"] - 1], row) for row in found]
+
+
+async def _give_back(
+    connection: "Connection", returned: Sequence[Grant]
+) -> tuple[Counts, list[Letter]]:
+    """Returns into the rows of their grants, which are there before: only what is persisted is
+    returned. A repeat changes nothing; one that does not fit its row is a dead letter."""
+    facts = [grant.fact for grant in returned]
+    columns = (
+        [f.campaign_id for f in facts],
+        [f.serial for f in facts],
+        [f.seq for f in facts],
+        [f.user_id for f in facts],
+        [f.request_id for f in facts],
+        [f.round for f in facts],
+    )
+    rows = await connection.fetch(_GIVE_BACK, *columns)
+    counts = [(row["campaign_id"], row["round"], row["returns"]) for row in rows]
+    if _sum(counts) == len(facts):
+        return counts, []
+    found = await connection.fetch(_NOT_GIVEN_BACK, *columns)
+    return counts, [_not_given_back(returned[row["n"] - 1], row) for row in found]
+
+
+def _not_given_back(grant: Grant, row: asyncpg.Record) -> Letter:
+    fact = grant.fact
+    if row["user_id"] is None:
+        reason, detail = UNKNOWN_GRANT, f"the ledger has no serial {fact.serial} to return"
+    else:
+        reason, detail = (
+            CONFLICT,
+            (
+                f"serial {fact.serial} is in the ledger with user {row['user_id']}, request"
+                f" {row['request_id']}, round {row['round']}, {row['state']}, returned by seq"
+                f" {row['returned_seq']}"
+            ),
+        )
+    return Letter(reason, detail, grant.key, grant.value, fact.campaign_id, fact.seq)
 
 
 def _column(values: Sequence[str | int]) -> str:

@@ -5,7 +5,7 @@ A test holds the list against what the migrations make.
 
 TABLES = (
     *("campaigns", "rounds", "operations"),
-    *("coupons", "voids", "dead"),
+    *("coupons", "returns", "voids", "dead"),
     *("offsets", "watermarks"),
 )
 """Each after those that it refers to, so that rows can be written in this order."""

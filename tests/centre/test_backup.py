@@ -73,6 +73,7 @@ async def _fill(url: str, coupons: int = 300) -> None:
         "INSERT INTO offsets VALUES ('t', 0, 9, '\\xff')",
         "INSERT INTO watermarks VALUES ('sale', 300, 8)",
         "INSERT INTO voids VALUES ('sale', 301, 400, 2)",
+        "INSERT INTO returns VALUES ('sale', 7, 'op', 9, 1, NULL, NULL)",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a message is: a grant, or a dead letter with a reason of the closed list."""
+"""What a message is: a fact, or a dead letter with a reason of the closed list."""
 
 import json
 from typing import Any, get_args
@@ -38,10 +38,22 @@ def test_a_good_message_is_a_grant() -> None:
     assert against_ledger(judged, KNOWN) is None
 
 
+def test_a_return_is_taken_like_a_grant() -> None:
+    """A returned fact of good form comes through whole, alone and among others."""
+    back = message(event="grab.returned", seq=8)
+    judged = judge(b"k", back)
+    assert judged == Grant(decode(back), b"k", back)
+    grants, letters = judge_all([b"k", b"k"], [message(), back])
+    assert [(g.fact.event, g.fact.seq) for g in grants] == [
+        ("grab.granted", 7),
+        ("grab.returned", 8),
+    ]
+    assert letters == []
+
+
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("UNKNOWN_EVENT", {"event": "grab.eaten"}),
     ("UNKNOWN_EVENT", {"version": 2}),
-    ("UNSUPPORTED", {"event": "grab.returned"}),
     ("WRONG_FORM", {"user_id": "a b"}),
     ("WRONG_FORM", {"user_id": ""}),
     ("WRONG_FORM", {"user_id": "x" * 65}),
@@ -62,6 +74,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("WRONG_FORM", {"at_ms": -1}),
     ("WRONG_FORM", {"grab_id": "c1-6"}),
     ("WRONG_FORM", {"grab_id": None}),
+    ("WRONG_FORM", {"event": "grab.returned", "serial": 0, "grab_id": "c1-0"}),
 ]
 
 

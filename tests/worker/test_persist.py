@@ -46,6 +46,11 @@ def message(serial: int, **changes: Any) -> tuple[bytes, bytes]:
     return one.user_id.encode(), encode(one)
 
 
+def returned(serial: int, seq: int, **changes: Any) -> tuple[bytes, bytes]:
+    """The message of a return of serial `serial` of c1."""
+    return message(serial, event="grab.returned", seq=seq, **changes)
+
+
 async def nothing() -> None:
     pass
 
@@ -205,8 +210,8 @@ async def test_poison_stops_nothing(line: Line) -> None:
         ("UNKNOWN_CAMPAIGN", "nobody", 13),
         ("UNKNOWN_EPOCH", "c1", 15),
         ("UNKNOWN_EVENT", "c1", 11),
+        ("UNKNOWN_GRANT", "c1", 12),
         ("UNKNOWN_ROUND", "c1", 14),
-        ("UNSUPPORTED", "c1", 12),
         ("WRONG_FORM", "c1", 16),
     ]
     counted = {
@@ -215,6 +220,57 @@ async def test_poison_stops_nothing(line: Line) -> None:
         if name == "flashgrab_dead_letters"
     }
     assert sum(counted.values()) == len(poison)
+
+
+async def test_returns_are_written_once_whatever_comes_again(line: Line) -> None:
+    """A grant and its return in one round or in two, and both again: one row, counted once."""
+    await line.publish("c1", 100)
+    grants, backs = [message(n) for n in (1, 2, 3)], [returned(n, 10 + n) for n in (1, 2)]
+    await line.send(*grants, *backs)
+    async with line.running(line.persist()):
+        await until(lambda: _returned(line, 2))
+        await line.send(*grants, *backs, returned(3, 13), *backs)
+        await until(lambda: _returned(line, 3))
+        await line.send(message(4), *backs, returned(3, 13))
+        await line.persisted("c1", 4)
+    rows = await line.sql("SELECT serial, state, returned_seq FROM coupons ORDER BY serial")
+    assert [tuple(row) for row in rows] == [
+        (1, "RETURNED", 11),
+        (2, "RETURNED", 12),
+        (3, "RETURNED", 13),
+        (4, "UNUSED", None),
+    ]
+    counted = await line.sql("SELECT granted, returned FROM rounds")
+    assert [tuple(row) for row in counted] == [(4, 3)]
+    assert await line.dead() == []
+
+
+async def test_a_return_that_does_not_fit_its_row_is_a_dead_letter(line: Line) -> None:
+    """Another user, request or round, another seq than before, a used coupon, none at all."""
+    await line.publish("c1", 100, 100)
+    await line.send(*[message(n) for n in range(1, 6)])
+    async with line.running(line.persist()):
+        await line.persisted("c1", 5)
+        await line.sql("UPDATE coupons SET state = 'USED' WHERE serial = 5")
+        await line.send(returned(4, 10))
+        await until(lambda: _returned(line, 1))
+        await line.send(
+            returned(1, 11, user_id="thief"),
+            returned(2, 12, request_id="other"),
+            returned(3, 13, round=2),
+            returned(4, 14),
+            returned(5, 15),
+            returned(6, 16),
+        )
+        await until(lambda: _count(line, 6))
+    assert await line.dead() == [
+        *(("CONFLICT", "c1", seq) for seq in range(11, 16)),
+        ("UNKNOWN_GRANT", "c1", 16),
+    ]
+    rows = await line.sql("SELECT serial, returned_seq FROM coupons ORDER BY serial")
+    assert [tuple(row) for row in rows] == [(1, None), (2, None), (3, None), (4, 10), (5, None)]
+    counted = await line.sql("SELECT granted, returned FROM rounds ORDER BY number")
+    assert [tuple(row) for row in counted] == [(5, 1), (0, 0)]
 
 
 async def test_a_conflicting_row_is_a_dead_letter_and_the_first_one_stays(line: Line) -> None:
@@ -372,6 +428,10 @@ async def _true(value: Any) -> bool:
 async def _first(line: Line, query: str) -> int:
     rows = await line.sql(query)
     return int(rows[0]["n"])
+
+
+async def _returned(line: Line, count: int) -> bool:
+    return await _first(line, "SELECT count(returned_seq) AS n FROM coupons") >= count
 
 
 async def _count(line: Line, dead: int) -> bool:
