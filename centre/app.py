@@ -11,14 +11,16 @@ from starlette.exceptions import HTTPException
 from centre.apply import Applier
 from centre.problems import Problem
 from centre.routes import Centre, State, refused, routes
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError, LedgerUnavailable
-from flashgrab.ledger.migrate import SchemaNewer, migrate
+from flashgrab.ledger.migrate import WAITING, SchemaNewer, migrate
 from flashgrab.ledger.operations import Operations
 from flashgrab.ledger.pool import Pool
 from flashgrab.settings import CentreSettings
 from flashgrab.store import Store
 from flashgrab.tasks import end
+from flashgrab.telemetry import Metrics
 
 MIGRATE_PAUSE_S = 0.5
 
@@ -28,6 +30,7 @@ log = structlog.get_logger()
 def make_app(
     settings: CentreSettings,
     *,
+    metrics: Metrics | None = None,
     clock: Clock | None = None,
     reached: Callable[[str], None] = lambda _step: None,
     cannot_go_on: Callable[[str], None] = lambda _why: None,
@@ -38,6 +41,10 @@ def make_app(
     `cannot_go_on` is called where the ledger belongs to a newer release. `reached`: see Applier.
     """
 
+    metrics = metrics or Metrics()
+    alarms = metrics.alarms
+    alarms.of("centre")
+
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         now = clock or SystemClock()
@@ -47,11 +54,14 @@ def make_app(
             store=store,
             clock=now,
             operations=Operations(pool, now),
-            applier=Applier(pool, store, schema=settings.campaign_schema, reached=reached),
+            applier=Applier(
+                pool, store, schema=settings.campaign_schema, alarms=alarms, reached=reached
+            ),
         )
-        work = asyncio.create_task(_work(centre, settings, cannot_go_on), name="apply")
+        work = asyncio.create_task(_work(centre, settings, alarms, cannot_go_on), name="apply")
         try:
-            yield {"centre": centre}
+            async with alarms.ticking():
+                yield {"centre": centre}
         finally:
             await end([work])
             await store.close()
@@ -69,24 +79,24 @@ def make_app(
 
 
 async def _work(
-    centre: Centre, settings: CentreSettings, cannot_go_on: Callable[[str], None]
+    centre: Centre, settings: CentreSettings, alarms: Alarms, cannot_go_on: Callable[[str], None]
 ) -> None:
     """The ledger's schema first, then the loop that brings Redis to the ledger's target."""
-    waits = False
     while True:
         try:
             await migrate(settings.postgres_url)
         except LedgerUnavailable as error:
-            if not waits:
-                log.warning("waits_for_ledger", reason=str(error))
-            waits = True
+            alarms.failed(error, WAITING)
         except SchemaNewer as error:
             cannot_go_on(str(error))
             return
-        except Exception:
-            log.exception("migration_failed", runbook="migration-failed")
+        except Exception as error:
+            if not alarms.is_on(Alarm.MIGRATION_FAILED):
+                log.exception("migration_failed", runbook=Alarm.MIGRATION_FAILED.runbook)
+            alarms.begin(Alarm.MIGRATION_FAILED, repr(error), by=WAITING)
         else:
             break
         await asyncio.sleep(MIGRATE_PAUSE_S)
+    alarms.leave(WAITING)
     centre.migrated = True
     await centre.applier.run()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from centre.returns import Returner
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import FlashgrabError, LedgerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.ledger import campaigns
 from flashgrab.ledger.campaigns import Campaign
@@ -31,16 +32,31 @@ APPLIED, ALREADY, MISSING, EPOCH, BELOW = range(5)
 """The codes of lua/apply.lua."""
 
 WHY = {
-    MISSING: "Redis has lost it; nothing is granted until `flashgrab campaign rebuild`",
-    EPOCH: "Redis has it in another epoch",
-    BELOW: "Redis has granted more than the new quota",
+    MISSING: (
+        Alarm.REDIS_DATA_LOST,
+        "Redis has lost it; nothing is granted until `flashgrab campaign rebuild`",
+    ),
+    EPOCH: (Alarm.EPOCH_DIFFERS, "Redis has it in another epoch"),
+    BELOW: (Alarm.APPLY_FAILED, "Redis has granted more than the new quota"),
 }
+OF_CAMPAIGN = (
+    Alarm.REDIS_DATA_LOST,
+    Alarm.EPOCH_DIFFERS,
+    Alarm.APPLY_FAILED,
+    Alarm.REDIS_REFUSES,
+)
+APPLIER, ROUND = "apply", "apply, all"
+"""Who sees the alarms of one campaign, and those of all."""
 
 log = structlog.get_logger()
 
 
 class CannotApply(FlashgrabError):
     """Redis and ledger do not fit together for one campaign; the message says how."""
+
+    def __init__(self, message: str, alarm: Alarm = Alarm.APPLY_FAILED) -> None:
+        super().__init__(message)
+        self.alarm = alarm
 
 
 class Applier:
@@ -50,6 +66,7 @@ class Applier:
         self,
         pool: Pool,
         store: Store,
+        alarms: Alarms,
         *,
         pause_ms: int = PAUSE_MS,
         agree_ms: int = AGREE_MS,
@@ -61,18 +78,18 @@ class Applier:
         self.returner = Returner(pool, store, reached)
         self._pool = pool
         self._store = store
+        self._alarms = alarms
         self._pause_ms = pause_ms
         self._agree_ms = agree_ms
         self._schema = schema
         self._reached = reached
         self._woken = asyncio.Event()
         self._round_over = asyncio.Event()
-        self._waits_for = ""
         self._agreed_run = ""
         self._agreed_at = 0.0
 
     async def run(self) -> None:
-        """For ever. Logs once when Redis or PostgreSQL goes away, and once when it is back."""
+        """For ever. Redis or PostgreSQL being away is waited for, and an alarm."""
         while True:
             self._woken.clear()
             failed = await self._round()
@@ -116,17 +133,14 @@ class Applier:
     async def _round(self) -> bool:
         try:
             await self.catch_up()
-            if self._waits_for:
-                log.info("apply_goes_on")
-            self._waits_for = ""
+            self._alarms.leave(ROUND)
             return False
         except (StoreUnavailable, LedgerUnavailable) as error:
-            if self._waits_for != str(error):
-                log.warning("apply_waits", reason=str(error))
-            self._waits_for = str(error)
-        except Exception:
+            self._alarms.failed(error, ROUND)
+        except Exception as error:
             # The loop outlives a fault of ours: what stands still here stands still for all.
-            log.exception("apply_failed", runbook="apply-failed")
+            log.exception("apply_failed", runbook=Alarm.APPLY_FAILED.runbook)
+            self._alarms.begin(Alarm.APPLY_FAILED, repr(error), by=ROUND)
         self._agreed_run = ""  # nobody knows how far it came
         return True
 
@@ -152,13 +166,17 @@ class Applier:
             else:
                 await self._publish(campaign_id, run)
         except (CannotApply, StoreRefused) as error:
-            if self.troubles.get(campaign_id) != str(error):
-                log.error(  # noqa: TRY400 -- the reason is the whole story, no traceback
-                    "apply_refused", campaign=campaign_id, reason=str(error), runbook="apply-failed"
-                )
+            alarm = error.alarm if isinstance(error, CannotApply) else Alarm.REDIS_REFUSES
+            self._alarm(campaign_id, alarm, str(error))
             self.troubles[campaign_id] = str(error)
         else:
+            self._alarm(campaign_id, None)
             self.troubles.pop(campaign_id, None)
+
+    def _alarm(self, campaign_id: str, is_on: Alarm | None, reason: str = "") -> None:
+        """Of all alarms of a campaign this one, or none."""
+        for alarm in OF_CAMPAIGN:
+            self._alarms.when(alarm is is_on, alarm, reason, campaign=campaign_id, by=APPLIER)
 
     async def _apply(self, campaign: Campaign) -> None:
         self._reached("before apply")
@@ -218,7 +236,8 @@ class Applier:
             quotas=[r.quota for r in campaign.rounds],
         )
         if code in WHY:
-            raise CannotApply(WHY[code])
+            alarm, why = WHY[code]
+            raise CannotApply(why, alarm)
         return code
 
 

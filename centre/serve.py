@@ -24,13 +24,14 @@ def run(settings: CentreSettings) -> int:
     """
     configure_logs("centre", settings.log_json)
     problems: list[str] = []
+    metrics = Metrics()
 
     def cannot_go_on(why: str) -> None:
         problems.append(why)
         server.should_exit = True
 
     config = uvicorn.Config(
-        make_app(settings, cannot_go_on=cannot_go_on),
+        make_app(settings, metrics=metrics, cannot_go_on=cannot_go_on),
         http="httptools",
         ws="none",
         lifespan="on",
@@ -52,7 +53,7 @@ def run(settings: CentreSettings) -> int:
         print(f"cannot listen on {where}: {error.strerror}", file=sys.stderr)
         return 2
     with sock:
-        metrics_port = serve_metrics(settings.metrics_port, Metrics().snapshot)
+        metrics_port = serve_metrics(settings.metrics_port, metrics.snapshot)
         log.info("listening", port=sock.getsockname()[1], metrics_port=metrics_port)
         server.run(sockets=[sock])
     for why in problems:

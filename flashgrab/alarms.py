@@ -6,18 +6,29 @@ docs/runbook.md that says what to do. `metrics.alarms` of telemetry.py is a part
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Literal, NamedTuple
 
 import structlog
 
 from flashgrab.clock import Clock, SystemClock
+from flashgrab.errors import (
+    BrokerUnavailable,
+    LedgerUnavailable,
+    StaleWriter,
+    StoreRefused,
+    StoreUnavailable,
+)
+from flashgrab.tasks import end
 
 Part = Literal["gateway", "relay", "worker", "centre"]
 
 HOLD_MS = 5000
 """How long a failure that is seen at single requests counts as going on."""
+EVENT_HOLD_MS = 60_000
+"""The same for what happens once, so that a look every half minute finds it."""
 TICK_MS = 500
 LINES_MAX, LINES_MS = 10, 60_000
 """Lines of one alarm in such a time; more are only counted, the metric is always right."""
@@ -81,7 +92,9 @@ class Alarm(Enum):
     DEAD_LETTERS = Meaning("dead-letters", ("worker",), "events could not be stored")
     BOOKS_WRONG = Meaning("books-wrong", ("worker",), "an invariant does not hold")
     POSTGRES_GONE = Meaning("postgres-gone", ("worker", "centre"), "PostgreSQL does not answer")
-    MIGRATION_FAILED = Meaning("migration-failed", ("centre",), "the ledger can't be migrated")
+    MIGRATION_FAILED = Meaning(
+        "migration-failed", ("worker", "centre"), "the ledger has not this release's schema"
+    )
     APPLY_FAILED = Meaning("apply-failed", ("centre",), "a change is not in Redis yet")
     RETURN_WAITS = Meaning("return-waits", ("centre",), "a return is not in Redis yet")
 
@@ -93,6 +106,16 @@ class Alarm(Enum):
     def runbook(self) -> str:
         """Where the runbook says what to do."""
         return f"{RUNBOOK}#{self.anchor}"
+
+
+SERVICES: dict[type[Exception], Alarm] = {
+    StoreUnavailable: Alarm.REDIS_GONE,
+    StoreRefused: Alarm.REDIS_REFUSES,
+    BrokerUnavailable: Alarm.KAFKA_GONE,
+    LedgerUnavailable: Alarm.POSTGRES_GONE,
+    StaleWriter: Alarm.STALE_WORKER,
+}
+"""What the adapters raise."""
 
 
 class Alarms:
@@ -128,7 +151,8 @@ class Alarms:
             self._since_ms[alarm, campaign] = now_ms
             self._begun[alarm] = self._begun.get(alarm, 0) + 1
             if self._may_say(alarm, now_ms):
-                log.error("alarm_begins", **_fields(alarm, campaign), reason=reason[:REASON_MAX])
+                said = {"reason": reason[:REASON_MAX]} | ({"by": by} if by else {})
+                log.error("alarm_begins", **_fields(alarm, campaign), **said)
 
     def end(self, alarm: Alarm, *, campaign: str = "", by: str = "") -> None:
         """It is so no more, as far as `by` sees; nothing where it was not."""
@@ -150,6 +174,19 @@ class Alarms:
             self.begin(alarm, reason, campaign=campaign, by=by)
         else:
             self.end(alarm, campaign=campaign, by=by)
+
+    def failed(self, error: Exception, by: str) -> None:
+        """What `by` does has failed by this; an earlier failure of another service is over."""
+        found = {alarm for kind, alarm in SERVICES.items() if isinstance(error, kind)}
+        for alarm in SERVICES.values():
+            self.when(alarm in found, alarm, str(error), by=by)
+
+    def leave(self, by: str) -> None:
+        """All is well as far as `by` sees, or it looks no more."""
+        for alarm, campaigns in self._seen.items():
+            for campaign, who in list(campaigns.items()):
+                if by in who:
+                    self.end(alarm, campaign=campaign, by=by)
 
     def only(self, alarm: Alarm, reasons: Mapping[str, str], *, by: str = "") -> None:
         """It is so for these campaigns, each with its reason, and for no other that `by` saw."""
@@ -173,11 +210,20 @@ class Alarms:
                     if until_ms and until_ms <= now_ms:
                         self.end(alarm, campaign=campaign, by=by)
 
-    async def run(self) -> None:
-        """tick(), for ever."""
-        while True:
-            self.tick()
-            await asyncio.sleep(TICK_MS / 1000)
+    @asynccontextmanager
+    async def ticking(self) -> AsyncIterator[None]:
+        """tick() twice a second inside the block."""
+
+        async def run() -> None:
+            while True:
+                self.tick()
+                await asyncio.sleep(TICK_MS / 1000)
+
+        task = asyncio.create_task(run(), name="alarms")
+        try:
+            yield
+        finally:
+            await end([task])
 
     def rows(self) -> list[tuple[str, list[str], int]]:
         """What they are as metrics; may be asked from any thread."""

@@ -195,6 +195,11 @@ class Wire:
             raise StoreUnavailable("Redis is not connected")
         return self._connection.send(timeout_ms, *args)
 
+    @property
+    def problem(self) -> str:
+        """Why it is not connected, "" where that is not known."""
+        return self._problem
+
     async def run(self, script: Script, keys: list[str], args: list[Any], timeout_ms: int) -> Any:
         """call(), once more where the server did not know the script; one time-out for all."""
         loop = asyncio.get_running_loop()

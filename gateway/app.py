@@ -33,6 +33,7 @@ from gateway.memory import Memory
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.routes import ROUTES, http_error, server_error, store_error
+from gateway.watch import watch
 
 REPORT_MS = 500
 STEP_MS = 10
@@ -109,14 +110,16 @@ async def running(
         ready=Ready(redis_clock),
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
+    metrics.alarms.of("gateway")
     wire.start()
     gateway.catalogue.start()
-    reporter = asyncio.create_task(_report(gateway, report_due), name="report")
+    tasks = [asyncio.create_task(_report(gateway, report_due), name="report")]
     try:
         await _warm(wire, gateway.catalogue)
+        tasks.append(asyncio.create_task(watch(gateway), name="watch"))
         yield gateway
     finally:
-        await end([reporter])
+        await end(tasks)
         await gateway.memory.stop()
         await gateway.catalogue.stop()
         await gateway.replica.stop()
@@ -138,17 +141,10 @@ async def _warm(wire: Wire, catalogue: Catalogue) -> None:
 
 
 async def _report(gateway: Gateway, due: asyncio.Event) -> None:
-    """Tell the worker this process' floors, so that a restarted Redis is confirmed past them.
-
-    Also where an alarm is raised when this machine's clock and Redis' part ways.
-    """
-    gateway_id, trusted = secrets.token_hex(8), True
+    """Tell the worker this process' floors, so that a restarted Redis is confirmed past them."""
+    gateway_id = secrets.token_hex(8)
     while True:
         due.clear()
-        if gateway.redis_clock.trusted != trusted:
-            trusted = not trusted
-            skew_ms = gateway.redis_clock.skew_ms()
-            log.error("clock_skew", skew_ms=skew_ms, refusing=not trusted, runbook="clock-skew")
         if any(c.state is not None and c.state.waits_for_replica for c in gateway.catalogue):
             gateway.replica.start()  # so that a missing one is known before the sale opens
         if gateway.wire.run_id:

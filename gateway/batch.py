@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from flashgrab import keys
+from flashgrab.alarms import HOLD_MS, Alarm
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.outcomes import Outcome, Verdict
 from flashgrab.scripts import GRAB
@@ -40,6 +41,11 @@ LATE_SHARE = 0.1
 its deadline takes down the connection, and with it the calls of all other campaigns."""
 
 DECIDED = Verdict.DECIDED.value
+ALARMS = {
+    Verdict.MISSING: Alarm.REDIS_DATA_LOST,
+    Verdict.FLOOR: Alarm.REDIS_STALE,
+    Verdict.SCHEMA: Alarm.SCHEMA_UNKNOWN,
+}
 HEAD = 7
 """Words of a reply before the results: the verdict, and what Reply has."""
 
@@ -121,6 +127,8 @@ class Batcher:
         self._enough = 0  # requests that end the wait after a call; 0: there is none
         self._wait: asyncio.TimerHandle | None = None
         self._said = ""
+        self.turned_away = 0
+        """Grabs that found the queue full."""
         self._gathered = 0  # requests that waited at the last turn
         self._turns = 0
 
@@ -140,6 +148,7 @@ class Batcher:
         waiting, now = self._waiting, time.monotonic()
         size = len(waiting.waiters)
         if size + self._in_flight >= self._bounds.queue_max:
+            self.turned_away += 1
             self._give_up(_Batch([waiter], [now]), Outcome.BUSY)
             return
         waiting.waiters.append(waiter)
@@ -200,6 +209,7 @@ class Batcher:
         before = time.monotonic() - self._deadline_s * (1 - LATE_SHARE)
         if len(self._waiting) and self._waiting.since[0] < before:
             late = bisect_left(self._waiting.since, before)
+            self._alarm(Alarm.REDIS_SLOW, f"{late} grabs waited too long to be asked for")
             self._give_up(self._waiting.first(late), Outcome.BACKEND_UNAVAILABLE)
 
     # -- a call ------------------------------------------------------------------------------------
@@ -244,11 +254,10 @@ class Batcher:
             if said[0] != DECIDED:
                 self._refused(Verdict(said[0]), said[3])
                 outcome, said = Outcome.NOT_WARMED, None
-        except StoreUnavailable:
-            pass
+        except StoreUnavailable as error:
+            self._alarm(Alarm.REDIS_SLOW, str(error))
         except StoreRefused as error:
-            if self._is_new(str(error)):
-                log.exception("script_refused", runbook="redis-refuses")
+            self._alarm(Alarm.REDIS_REFUSES, str(error))
         except Exception as error:
             said = None
             self._failed(error)
@@ -266,7 +275,8 @@ class Batcher:
             except ScriptMissing:
                 if first is None:
                     raise
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                self._alarm(Alarm.REDIS_SLOW, str(error))
                 if resent or self._left_ms(deadline) < self._least_ms:
                     raise
                 resent = True
@@ -366,6 +376,8 @@ class Batcher:
             except Exception:  # of one: the others have their answers still to come
                 log.exception("answer_failed", campaign=campaign.campaign_id)
             at += 3
+        if Outcome.BUSY.name in outcomes:
+            self._alarm(Alarm.OUTBOX_FULL, campaign=campaign.campaign_id)
         outcomes[Outcome.GRANTED.name] = outcomes.get(Outcome.GRANTED.name, 0) + granted
         self._count(batch, outcomes)
 
@@ -388,12 +400,14 @@ class Batcher:
 
     def _refused(self, verdict: Verdict, seq: int) -> None:
         name = self._campaign.campaign_id
-        if verdict is Verdict.FLOOR and self._is_new(verdict.name):
-            log.error(
-                "redis_knows_less", campaign=name, seq=seq, floor=self._campaign.floor,
-                runbook="redis-stale",
-            )  # fmt: skip
+        if verdict in ALARMS and self._campaign.state is not None:
+            reason = f"it has given {seq} seqs, {self._campaign.floor} were seen"
+            self._alarm(ALARMS[verdict], reason, campaign=name)
         self._metrics.add("flashgrab_not_warmed", (name, verdict.name))
+
+    def _alarm(self, alarm: Alarm, reason: str = "", campaign: str = "") -> None:
+        alarms = self._metrics.alarms
+        alarms.begin(alarm, reason, campaign=campaign, by="grabs", hold_ms=HOLD_MS)
 
     def _is_new(self, problem: str) -> bool:
         """A problem is said once, not for each batch that it lasts."""

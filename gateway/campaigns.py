@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
+from flashgrab.alarms import Alarms
 from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.scripts import READS
 from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
@@ -27,6 +28,8 @@ ENDED_TURNS = 12
 
 NOT_READ = "unknown"
 """Stands in for all campaigns until they were read: NOT_WARMED, where a 404 might be a lie."""
+
+READING = "campaigns"
 
 PublicStatus = Literal["NOT_STARTED", "CLAIMABLE", "SOLD_OUT", "ENDED", "PAUSED", "OFFLINE"]
 
@@ -173,10 +176,16 @@ class Catalogue:
     def __iter__(self) -> Iterator[Campaign]:
         return iter(list(self._campaigns.values()))
 
+    def unreadable(self, campaign_id: str) -> str:
+        """What is wrong with its keys, "" where they can be read."""
+        return self._unreadable.get(campaign_id, "")
+
     def start(self) -> None:
+        refresh = _forever(self._refresh_all, REFRESH_MS, self._metrics.alarms)
+        follow = _forever(self._follow, RESUBSCRIBE_MS, None)  # the other one says what is so
         self._tasks = [
-            asyncio.create_task(_forever(self._refresh_all, REFRESH_MS), name="refresh"),
-            asyncio.create_task(_forever(self._follow, RESUBSCRIBE_MS), name="follow"),
+            asyncio.create_task(refresh, name="refresh"),
+            asyncio.create_task(follow, name="follow"),
         ]
 
     async def stop(self) -> None:
@@ -215,8 +224,6 @@ class Catalogue:
             state = _known(await self._store.read(campaign_id))
         except (StoreRefused, KeyError, ValueError) as error:
             state, problem = None, repr(error)
-        if problem and problem != self._unreadable.get(campaign_id):
-            log.error("campaign_unreadable", campaign=campaign_id, error=problem)
         self._unreadable[campaign_id] = problem
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
         self.by_name[campaign.name] = campaign
@@ -243,17 +250,18 @@ def _in_parts(campaign_ids: list[str]) -> Iterator[list[str]]:
         yield campaign_ids[start : start + PART]
 
 
-async def _forever(step: Callable[[], Any], pause_ms: int) -> None:
+async def _forever(step: Callable[[], Any], pause_ms: int, alarms: Alarms | None) -> None:
     """Repeat a step; neither Redis being away nor a fault of ours ends it. Each is said once."""
     said = ""
     while True:
         try:
             await step()
             said = ""
+            if alarms is not None:
+                alarms.leave(READING)
         except FlashgrabError as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("campaigns_not_refreshed", error=said, runbook="redis-gone")
+            if alarms is not None:
+                alarms.failed(error, READING)
         except Exception as error:
             if repr(error) != said:
                 said = repr(error)

@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from flashgrab.alarms import Alarm
 from flashgrab.settings import GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from gateway.app import make_app
@@ -133,6 +134,8 @@ class _Parent:
         self._sock = sock
         self._processes = processes
         self._gone = Metrics()
+        self._own = Metrics()
+        self._own.alarms.of("gateway")
         self._latest: dict[int, dict[str, Any]] = {}
         self._adding = threading.Lock()  # a scrape must not fall between the two
         self._stopping = asyncio.Event()
@@ -142,7 +145,7 @@ class _Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        await asyncio.gather(self._close(), *(self._keep() for _ in range(self._processes)))
+        await asyncio.gather(self._close(), *map(self._keep, range(self._processes)))
         return 0
 
     async def _close(self) -> None:
@@ -155,11 +158,12 @@ class _Parent:
         total = Metrics()
         with self._adding:
             total.merge(self._gone.snapshot())
+            total.merge(self._own.snapshot())
             for snapshot in self._latest.values():
                 total.merge(snapshot)
         return total.snapshot()
 
-    async def _keep(self) -> None:
+    async def _keep(self, slot: int) -> None:
         while not self._stopping.is_set():
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "gateway", str(self._sock.fileno())),
@@ -170,14 +174,15 @@ class _Parent:
                 start_new_session=True,
             )
             stop = asyncio.create_task(self._stop_with_us(child))
-            await self._read(child)
+            await self._read(child, slot)
             status = await child.wait()
             stop.cancel()
             with self._adding:
                 if (last := self._latest.pop(child.pid, None)) is not None:
                     self._gone.merge(last, gauges=False)
             if not self._stopping.is_set():
-                log.error("process_died", pid=child.pid, status=status, runbook="process-died")
+                reason = f"pid {child.pid}, status {status}"
+                self._own.alarms.begin(Alarm.PROCESS_DIED, reason, by=str(slot))
                 await asyncio.sleep(RESPAWN_PAUSE_S)
 
     async def _stop_with_us(self, child: asyncio.subprocess.Process) -> None:
@@ -185,7 +190,7 @@ class _Parent:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(signal.SIGTERM)
 
-    async def _read(self, child: asyncio.subprocess.Process) -> None:
+    async def _read(self, child: asyncio.subprocess.Process, slot: int) -> None:
         assert child.stdout is not None
         async for line in child.stdout:
             if not line.endswith(b"\n"):
@@ -193,6 +198,7 @@ class _Parent:
             snapshot = json.loads(line)
             with self._adding:
                 self._latest[child.pid] = snapshot
+            self._own.alarms.end(Alarm.PROCESS_DIED, by=str(slot))
 
 
 def child(fd: int) -> None:

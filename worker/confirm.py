@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from flashgrab import keys
+from flashgrab.alarms import Alarm
 from flashgrab.broker import TopicLog
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable
@@ -18,6 +19,7 @@ from flashgrab.events import OutboxEntry
 from flashgrab.ledger import progress
 from flashgrab.ledger.pool import Pool
 from flashgrab.store import GatewayReport, OutboxStanding, Store
+from flashgrab.telemetry import Metrics
 
 GRACE_MS = 1000
 """Gateways connect again within 200 ms and report at once."""
@@ -26,11 +28,18 @@ REST_MS = 1000
 REPORT_MS = 5000
 """A gateway that has not reported for so long is not live."""
 
+CONFIRMER = "runs"
+"""Who sees these alarms."""
+
+Closed = tuple[Alarm, str]
+"""Why a campaign stays closed."""
+
 CONFIRM_REFUSALS = {
-    1: "its key went missing",
-    2: "Redis has another epoch than the ledger",
-    3: "Redis knows less than was acknowledged: its data are too old, rebuild",
+    1: (Alarm.REDIS_DATA_LOST, "its key went missing"),
+    2: (Alarm.EPOCH_DIFFERS, "Redis has another epoch than the ledger"),
+    3: (Alarm.REDIS_STALE, "its data are too old"),
 }
+ALARMS = (Alarm.CAMPAIGN_CLOSED, *(alarm for alarm, _ in CONFIRM_REFUSALS.values()))
 
 log = structlog.get_logger()
 
@@ -44,6 +53,7 @@ class Confirmation:
         store: Store,
         topic_log: TopicLog,
         clock: Clock,
+        metrics: Metrics,
         *,
         grace_ms: int = GRACE_MS,
         report_ms: int = REPORT_MS,
@@ -53,6 +63,7 @@ class Confirmation:
         self._store = store
         self._topic_log = topic_log
         self._clock = clock
+        self._alarms = metrics.alarms
         self._grace_ms = grace_ms
         self._report_ms = report_ms
         self._rest_ms = rest_ms
@@ -74,23 +85,28 @@ class Confirmation:
         standings = await self._store.standings(sorted(await self._store.registry()))
         closed = {c: s for c, s in standings.items() if s.run != run}
         if not closed:
+            self._alarm({})
             self._rest_until_ms = self._clock.monotonic_ms() + self._rest_ms
             return
         if why := await self._why_all_wait(run):
-            for campaign_id in closed:
-                self._say(campaign_id, why)
+            self._alarm(dict.fromkeys(closed, (Alarm.CAMPAIGN_CLOSED, why)))
             return
         if self._clock.monotonic_ms() - self._seen_ms < self._grace_ms:
             return
         reports = await self._store.gateways()
         in_ledger = {s.campaign_id: s for s in await progress.standings(self._pool)}
+        stay: dict[str, Closed] = {}
         for campaign_id, standing in closed.items():
+            refused: Closed | None
             if campaign_id not in in_ledger:
-                self._say(campaign_id, "the ledger does not know it")
+                refused = Alarm.CAMPAIGN_CLOSED, "the ledger does not know it"
             elif in_ledger[campaign_id].epoch != standing.epoch:
-                self._say(campaign_id, CONFIRM_REFUSALS[2])
+                refused = CONFIRM_REFUSALS[2]
             else:
-                await self._confirm(campaign_id, standing, run, reports)
+                refused = await self._confirm(campaign_id, standing, run, reports)
+            if refused is not None:
+                stay[campaign_id] = refused
+        self._alarm(stay)
 
     async def _why_all_wait(self, run: str) -> str:
         """What keeps every campaign closed, "" where nothing does."""
@@ -117,21 +133,20 @@ class Confirmation:
         standing: OutboxStanding,
         run: str,
         reports: Mapping[str, GatewayReport],
-    ) -> None:
+    ) -> Closed | None:
+        """Open it, or say why it stays closed."""
         floors = [r.floors.get(campaign_id, 0) for r in reports.values() if r.run == run]
         seq_min = max([*floors, await progress.highest_seq(self._pool, campaign_id)])
         if standing.seq < seq_min:
-            self._say(campaign_id, CONFIRM_REFUSALS[3])
-            return
+            return CONFIRM_REFUSALS[3]
         if hole := await self._hole(campaign_id, standing):
-            self._say(campaign_id, hole)
-            return
+            return Alarm.REDIS_STALE, hole
         code = await self._store.confirm(campaign_id, standing.epoch, seq_min, run)
         if code:
-            self._say(campaign_id, CONFIRM_REFUSALS[code])
-            return
+            return CONFIRM_REFUSALS[code]
         await self._store.announce(campaign_id)
         log.info("confirmed", campaign=campaign_id, seq=standing.seq, run=run)
+        return None
 
     async def _hole(self, campaign_id: str, standing: OutboxStanding) -> str:
         """What is missing in the outbox between watermark and seq, "" where nothing is."""
@@ -148,8 +163,14 @@ class Confirmation:
                 return f"the outbox has no seqs {at + 1}-{standing.seq}"
         return ""
 
-    def _say(self, campaign_id: str, why: str) -> None:
-        """Once for each reason in each run."""
-        if (campaign_id, why) not in self._said:
-            self._said.add((campaign_id, why))
-            log.warning("campaign stays closed", campaign=campaign_id, reason=why)
+    def _alarm(self, closed: Mapping[str, Closed]) -> None:
+        """Which campaigns stay closed now; another reason is said, too, once in each run."""
+        before = {c for c, (alarm, _) in closed.items() if self._alarms.is_on(alarm, c)}
+        for alarm in ALARMS:
+            reasons = {c: why for c, (kind, why) in closed.items() if kind is alarm}
+            self._alarms.only(alarm, reasons, by=CONFIRMER)
+        for campaign_id, (_, why) in closed.items():
+            if (campaign_id, why) not in self._said:
+                self._said.add((campaign_id, why))
+                if campaign_id in before:
+                    log.info("campaign stays closed", campaign=campaign_id, reason=why)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from flashgrab.alarms import RUNBOOK, Alarm
 from flashgrab.clock import Clock
 from flashgrab.ledger import books
 from flashgrab.ledger.books import snapshot
@@ -27,6 +28,8 @@ TRIES = 5
 IDLE_MS = 10_000
 """How often a campaign is looked at in which nothing happens."""
 SAID_MAX = 5
+AUDITOR = "books"
+"""Who sees these alarms."""
 
 log = structlog.get_logger()
 
@@ -59,8 +62,21 @@ class LiveAudit:
                 await self._audit(campaign_id, standings, stray)
         for gone in self._accounts.keys() - set(campaigns):
             self._forget(gone)
+            self._red.pop(gone, None)
             for invariant in INVARIANTS:
                 self._metrics.drop("flashgrab_invariant_ok", (gone, invariant))
+        self._alarm()
+
+    def _alarm(self) -> None:
+        """What was found and not yet found right; dead letters are an alarm of their own."""
+        dead = {c: "" for c, red in self._red.items() if Damage.DEAD_LETTER.name in red}
+        wrong = {
+            c: " ".join(sorted({Damage[name].value.invariant for name in names}))
+            for c, red in self._red.items()
+            if (names := red - {Damage.DEAD_LETTER.name})
+        }
+        self._metrics.alarms.only(Alarm.DEAD_LETTERS, dead, by=AUDITOR)
+        self._metrics.alarms.only(Alarm.BOOKS_WRONG, wrong, by=AUDITOR)
 
     def _is_idle(self, campaign_id: str, standing: OutboxStanding | None) -> bool:
         account = self._accounts.get(campaign_id)
@@ -147,6 +163,5 @@ class LiveAudit:
                     damage=f.damage_name,
                     subject=f.subject,
                     detail=f.detail,
+                    runbook=f"{RUNBOOK}#{f.damage.value.invariant.lower()}",
                 )
-            if not findings:
-                log.info("the books balance again", campaign=campaign_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from flashgrab.alarms import EVENT_HOLD_MS, Alarm
 from flashgrab.broker import Packed, pack
 from flashgrab.events import Entry, OutboxEntry
 from flashgrab.store import Store
@@ -140,7 +141,9 @@ class OutboxReader:
             why = entry.why
         if why:
             self._metrics.add("flashgrab_dead_letters", ("TORN_ENTRY",))
-            log.error("torn outbox entry", campaign=campaign_id, entry=entry.last_seq, why=why)
+            reason = f"entry {entry.last_seq}: {why}"
+            alarms = self._metrics.alarms
+            alarms.begin(Alarm.TORN_ENTRY, reason, campaign=campaign_id, hold_ms=EVENT_HOLD_MS)
 
     async def _read_holes(self, batch: Batch) -> None:
         """Facts that settle.lua's `holes` asks for, once for each value.

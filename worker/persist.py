@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from flashgrab import keys
+from flashgrab.alarms import EVENT_HOLD_MS, Alarm
 from flashgrab.broker import (
     Consumer,
     OffsetLost,
@@ -82,7 +83,7 @@ class Persist:
 
     async def run(self) -> None:
         """Until stopped; a service that is away is waited for."""
-        pause = Pause("persist")
+        pause = Pause("persist", self._metrics.alarms)
         while not self._stopping.is_set():
             consumer = Consumer(
                 self._bootstrap,
@@ -111,7 +112,7 @@ class Persist:
                 await self._round(consumer)
                 pause.over()
             except OffsetLost as error:
-                log.warning("the log is shorter than what was read", partitions=error.partitions)
+                self._lost_log(f"shorter than what was read, partitions {error.partitions}")
             except UnknownTopic:
                 await self._finish()
                 await ensure_topics(self._bootstrap, TOPICS)
@@ -201,6 +202,10 @@ class Persist:
             except (StaleWriter, LedgerUnavailable) as error:
                 log.warning("a transaction failed", reason=str(error))
 
+    def _lost_log(self, reason: str) -> None:
+        alarms = self._metrics.alarms
+        alarms.begin(Alarm.KAFKA_LOST_LOG, reason, by="persist", hold_ms=EVENT_HOLD_MS)
+
     async def _on_revoked(self, partitions: list[int]) -> None:
         await self._finish()
         self._held.clear()
@@ -216,7 +221,7 @@ class Persist:
         for partition, record in last.items():
             if record is not None and fingerprint(record) == held[partition].fingerprint:
                 continue
-            log.warning("a new incarnation of the topic: reading on from its start", part=partition)
+            self._lost_log(f"partition {partition} is a new one: reading on from its start")
             await facts.reset(self._pool, keys.GRABS_TOPIC, partition, held[partition])
             held[partition] = BEGINNING
         self._held = held

@@ -11,6 +11,7 @@ import contextlib
 import structlog
 
 from flashgrab import keys
+from flashgrab.alarms import EVENT_HOLD_MS, Alarm
 from flashgrab.broker import Producer, TopicLog, UnknownTopic, ensure_topics
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
@@ -109,7 +110,7 @@ class Relay:
     # -- the rounds ------------------------------------------------------------------------------
 
     async def _publish_all(self) -> None:
-        pause = Pause("relay")
+        pause = Pause("relay", self._metrics.alarms)
         try:
             while not (self._stopping.is_set() and self._flying is None):
                 try:
@@ -227,7 +228,9 @@ class Relay:
     def _start_again(self) -> None:
         """The broker has another log than the one that acknowledged, or this is another term."""
         if self._acked:
-            log.warning("the broker has lost its log: sending again what the ledger lacks")
+            reason = "it was begun anew: sending again what the ledger lacks"
+            alarms = self._metrics.alarms
+            alarms.begin(Alarm.KAFKA_LOST_LOG, reason, hold_ms=EVENT_HOLD_MS)
         self._log_lost = False
         self._ends = {}
         self._acked = 0
@@ -244,7 +247,7 @@ class Relay:
         """Once a second, and after a push: campaigns, holes, the log's end, metrics. The leader's
         alone: figures of one that waits would be counted twice."""
         topic_log = TopicLog(self._bootstrap, keys.GRABS_TOPIC, deadline_ms=LOG_DEADLINE_MS)
-        pause = Pause("relay: campaigns")
+        pause = Pause("relay: campaigns", self._metrics.alarms)
         try:
             while not self._stopping.is_set():
                 self._changed.clear()
@@ -293,7 +296,7 @@ class Relay:
 
     async def _follow(self) -> None:
         """Campaigns that change are looked at at once; the poll makes up for a lost push."""
-        pause = Pause("relay: push")
+        pause = Pause("relay: push", None)  # the poll says so
         while True:
             try:
                 async for _ in self._store.changes():

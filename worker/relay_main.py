@@ -15,8 +15,9 @@ async def run(settings: RelaySettings, hook: Hook = go_on, make_relay: type[Rela
     configure_logs("relay", settings.log_json)
     relax_collector()
     metrics = Metrics()
+    metrics.alarms.of("relay")
     serve_metrics(settings.metrics_port, metrics.snapshot)
-    async with Store(settings.redis_url) as store:
+    async with Store(settings.redis_url) as store, metrics.alarms.ticking():
         relay = make_relay(store, settings.kafka_bootstrap, SystemClock(), metrics, hook=hook)
         await run_until_signal((relay.run(), relay.stop))
     return 0

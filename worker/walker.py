@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from flashgrab.alarms import Alarms
 from flashgrab.broker import TopicLog
 from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.ledger.role import Role
-from worker.confirm import Confirmation
+from worker.confirm import CONFIRMER, Confirmation
 from worker.dead import DeadLetters
-from worker.live_audit import LiveAudit
+from worker.live_audit import AUDITOR, LiveAudit
 from worker.pause import Pause
 from worker.signals import end_all
-from worker.watermark import Watermark
+from worker.watermark import WALKER, Watermark
 
 WALK_MS = 100
 SURVEY_MS = 1000
@@ -42,6 +43,7 @@ class Walker:
         dead: DeadLetters,
         audit: LiveAudit,
         topic_log: TopicLog,
+        alarms: Alarms,
         *,
         survey_ms: int = SURVEY_MS,
         audit_ms: int = AUDIT_MS,
@@ -49,6 +51,7 @@ class Walker:
         self._role = role
         self._watermark = watermark
         self._topic_log = topic_log
+        self._alarms = alarms
         self._stopping = asyncio.Event()
         self._duties: list[tuple[str, Callable[[], Awaitable[object]], int]] = [
             ("survey", watermark.survey, survey_ms),
@@ -63,7 +66,7 @@ class Walker:
 
     async def run(self) -> None:
         """Until stopped; PostgreSQL being away is waited for."""
-        pause = Pause("walker")
+        pause = Pause("walker", self._alarms)
         try:
             while not self._stopping.is_set():
                 try:
@@ -96,22 +99,24 @@ class Walker:
         finally:
             over.set()
             await end_all(tasks, END_MS)
+            for seen_by in (WALKER, CONFIRMER, AUDITOR):  # another one sees what is so
+                self._alarms.leave(seen_by)
         for task in tasks:
             if not task.cancelled():
                 task.result()
 
     async def _walk(self, over: asyncio.Event) -> None:
         """Often, and without a break while whole steps can be taken."""
-        pause = Pause("walk")
-        while not over.is_set():
-            try:
-                more = await self._watermark.walk()
-                pause.over()
-            except GONE as error:
-                await pause.again(error)
-                continue
-            if not more:
-                await _wait(over, WALK_MS)
+        with Pause("walk", self._alarms) as pause:
+            while not over.is_set():
+                try:
+                    more = await self._watermark.walk()
+                    pause.over()
+                except GONE as error:
+                    await pause.again(error)
+                    continue
+                if not more:
+                    await _wait(over, WALK_MS)
 
     async def _every(
         self,
@@ -120,15 +125,15 @@ class Walker:
         name: str,
         over: asyncio.Event,
     ) -> None:
-        pause = Pause(name)
-        while not over.is_set():
-            try:
-                await step()
-                pause.over()
-            except GONE as error:
-                await pause.again(error)
-                continue
-            await _wait(over, pause_ms)
+        with Pause(name, self._alarms) as pause:
+            while not over.is_set():
+                try:
+                    await step()
+                    pause.over()
+                except GONE as error:
+                    await pause.again(error)
+                    continue
+                await _wait(over, pause_ms)
 
     async def _rest(self, pause_ms: int) -> None:
         await _wait(self._stopping, pause_ms)

@@ -1,10 +1,12 @@
 """Advances the watermark of every campaign, tells Redis, and finds what was lost on the way."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from flashgrab import keys
+from flashgrab.alarms import Alarm
 from flashgrab.broker import TopicLog
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable
@@ -23,8 +25,15 @@ SEARCH = 20_000
 HOLE_MS = 10_000
 HOLE_RANGES_MAX = 64
 
-SETTLE_REFUSALS = {1: "the campaign's key is missing in Redis", 2: "Redis has another epoch"}
-SETTLE_REFUSALS[3] = "Redis gave fewer seqs than the ledger has: its data are too old"
+BEHIND_MS = 10_000
+WALKER = "walker"
+"""Who sees the alarms of campaigns: only the walker does, and leaves them with its role."""
+
+SETTLE_REFUSALS = {
+    1: (Alarm.REDIS_DATA_LOST, "the campaign's key is missing in Redis"),
+    2: (Alarm.EPOCH_DIFFERS, "Redis has another epoch"),
+    3: (Alarm.REDIS_STALE, "Redis gave fewer seqs than the ledger has: its data are too old"),
+}
 
 log = structlog.get_logger()
 
@@ -35,7 +44,9 @@ class Watch:
 
     watermark: int
     since_ms: int
+    stands_ms: int
     asked: bool = False
+    lost: bool = False
 
 
 class Watermark:
@@ -51,6 +62,7 @@ class Watermark:
         *,
         hook: Hook = go_on,
         hole_ms: int = HOLE_MS,
+        behind_ms: int = BEHIND_MS,
         step: int = STEP,
     ) -> None:
         self._pool = pool
@@ -60,6 +72,7 @@ class Watermark:
         self._metrics = metrics
         self._hook = hook
         self._hole_ms = hole_ms
+        self._behind_ms = behind_ms
         self._step = step
         self._holes: dict[str, str] = {}  # what each campaign's relay is asked for
         self._settled: dict[str, tuple[int, int, str]] = {}  # epoch, watermark, holes
@@ -98,9 +111,10 @@ class Watermark:
             return
         code = await self._store.settle(campaign_id, *wanted)
         self._settled[campaign_id] = wanted
-        if code and self._refused.get(campaign_id) != code:
-            log.error("not settled", campaign=campaign_id, reason=SETTLE_REFUSALS[code])
-        self._refused[campaign_id] = code
+        if code:
+            self._refused[campaign_id] = code
+        else:
+            self._refused.pop(campaign_id, None)
         await self._hook("settled")
 
     async def survey(self) -> None:
@@ -129,6 +143,31 @@ class Watermark:
             self._metrics.set("flashgrab_persist_lag_serials", (campaign_id,), lag)
             await self._look_for_holes(standing, there, caught_up)
         self._behind = behind
+        self._alarm(in_redis, [s.campaign_id for s in standings])
+
+    def _alarm(self, in_redis: Mapping[str, OutboxStanding], known: Collection[str]) -> None:
+        """What this survey, and the settling since the last one, say of each campaign."""
+        now_ms = self._clock.monotonic_ms()
+        seen: dict[Alarm, dict[str, str]] = {alarm: {} for alarm, _ in SETTLE_REFUSALS.values()}
+        for campaign_id, code in self._refused.items():
+            alarm, why = SETTLE_REFUSALS[code]
+            seen[alarm][campaign_id] = why
+        for campaign_id in known:
+            if campaign_id not in in_redis:
+                seen[Alarm.REDIS_DATA_LOST][campaign_id] = SETTLE_REFUSALS[1][1]
+        waiting = {c: watch for c, watch in self._watches.items() if c in in_redis}
+        seen[Alarm.LEDGER_BEHIND] = {
+            c: f"the watermark stands at {watch.watermark}"
+            for c, watch in waiting.items()
+            if now_ms - watch.stands_ms >= self._behind_ms
+        }
+        seen[Alarm.FACTS_MISSING] = {
+            c: f"above {watch.watermark}: asking for them again"
+            for c, watch in waiting.items()
+            if watch.lost
+        }
+        for alarm, reasons in seen.items():
+            self._metrics.alarms.only(alarm, reasons, by=WALKER)
 
     async def _caught_up(self) -> bool:
         """Whether all that the log held at the last survey is in the ledger, by offsets.
@@ -160,7 +199,7 @@ class Watermark:
             return
         watch = self._watches.get(campaign_id)
         if watch is None or watch.watermark != standing.watermark:
-            self._watches[campaign_id] = Watch(standing.watermark, now_ms)
+            self._watches[campaign_id] = Watch(standing.watermark, now_ms, now_ms)
             self._holes.pop(campaign_id, None)
             return
         if not caught_up:
@@ -176,5 +215,5 @@ class Watermark:
         ranges = await progress.holes(
             self._pool, campaign_id, standing.watermark, to_seq, HOLE_RANGES_MAX
         )
-        self._holes[campaign_id] = progress.as_text(ranges)
+        self._holes[campaign_id], watch.lost = progress.as_text(ranges), True
         log.warning("facts are lost: asking for them again", campaign=campaign_id, n=len(ranges))

@@ -36,10 +36,11 @@ async def run(
     configure_logs("worker", settings.log_json)
     relax_collector()
     metrics, clock = Metrics(), SystemClock()
+    metrics.alarms.of("worker")
     serve_metrics(settings.metrics_port, metrics.snapshot)
     pool = Pool(settings.postgres_url, POOL_SIZE, command_s=SILENT_MS / 1000, idle_ms=SILENT_MS)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
-    async with Store(settings.redis_url) as store:
+    async with Store(settings.redis_url) as store, metrics.alarms.ticking():
         persist = make_persist(
             pool,
             settings.kafka_bootstrap,
@@ -52,12 +53,13 @@ async def run(
         walker = Walker(
             Role(settings.postgres_url),
             Watermark(pool, store, topic_log, clock, metrics, hook=hook),
-            Confirmation(pool, store, topic_log, clock),
+            Confirmation(pool, store, topic_log, clock, metrics),
             DeadLetters(pool, settings.kafka_bootstrap, clock),
             LiveAudit(pool, store, clock, metrics),
             topic_log,
+            metrics.alarms,
         )
-        schema = asyncio.create_task(wait_for_schema(pool), name="schema")
+        schema = asyncio.create_task(wait_for_schema(pool, metrics.alarms), name="schema")
 
         async def once_there(run: Callable[[], Awaitable[None]]) -> None:
             await asyncio.wait({schema})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import FlashgrabError, LedgerUnavailable
 from flashgrab.ledger.pool import CONNECT_S, GONE, Pool
 
@@ -25,6 +26,9 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 LOCK = 0x666C6173_68677262
 """Key of the advisory lock: "flashgrb" as a number."""
 WAIT_PAUSE_S = 0.2
+WAIT_PATIENCE_S = 10.0
+"""A centre that starts beside us migrates in less."""
+WAITING = "start"
 
 
 class SchemaNewer(FlashgrabError):
@@ -64,19 +68,30 @@ async def schema_is_ours(pool: Pool) -> bool:
         return _is_ours(await read_revision(connection))
 
 
-async def wait_for_schema(pool: Pool, pause_s: float = WAIT_PAUSE_S) -> None:
+async def wait_for_schema(
+    pool: Pool, alarms: Alarms, pause_s: float = WAIT_PAUSE_S, patience_s: float = WAIT_PATIENCE_S
+) -> None:
     """Until the centre has migrated the ledger; waits as well while PostgreSQL is away.
 
-    Has no deadline of its own: a part without its ledger has nothing else to do, and says so in
-    its /readyz or its log. Raises SchemaNewer.
+    Has no deadline of its own: a part without its ledger has nothing else to do, and raises the
+    alarm. Raises SchemaNewer.
     """
-    while True:
-        try:
-            if await schema_is_ours(pool):
-                return
-        except LedgerUnavailable:
-            pass
-        await asyncio.sleep(pause_s)
+    waited_s = 0.0
+    try:
+        while True:
+            try:
+                if await schema_is_ours(pool):
+                    return
+                alarms.end(Alarm.POSTGRES_GONE, by=WAITING)
+                waited_s += pause_s
+                if waited_s >= patience_s:
+                    reason = f"it waits for revision {head()}"
+                    alarms.begin(Alarm.MIGRATION_FAILED, reason, by=WAITING)
+            except LedgerUnavailable as error:
+                alarms.failed(error, WAITING)
+            await asyncio.sleep(pause_s)
+    finally:
+        alarms.leave(WAITING)
 
 
 async def read_revision(connection: Any) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from centre.apply import WHY, Applier
 from flashgrab import keys
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import StoreUnavailable
 from flashgrab.ledger import campaigns
 from flashgrab.ledger.operations import Change
@@ -39,7 +40,7 @@ class CrashAt:
 
 
 def applier(sides: Sides, reached: Callable[[str], None] = lambda _step: None) -> Applier:
-    return Applier(sides.pool, sides.store, reached=reached)
+    return Applier(sides.pool, sides.store, Alarms(), reached=reached)
 
 
 async def change(sides: Sides, campaign_id: str, wanted: Change) -> None:
@@ -178,7 +179,8 @@ async def test_a_lost_key_is_not_created_again(sides: Sides) -> None:
     for loop in (running, applier(sides)):
         await loop.catch_up()
         assert await sides.store.read(campaign_id) is None
-        assert loop.troubles == {campaign_id: WHY[2]}
+        assert loop.troubles == {campaign_id: WHY[2][1]}
+        assert loop._alarms.is_on(Alarm.REDIS_DATA_LOST, campaign_id)
     assert await campaigns.behind(sides.pool) == [campaign_id]
 
 
@@ -231,11 +233,13 @@ async def test_one_campaign_in_trouble_does_not_hold_up_the_others(sides: Sides)
     for campaign_id in (stuck, fine):
         await change(sides, campaign_id, Change("pause"))
     await loop.catch_up()
-    assert loop.troubles == {stuck: WHY[3]}
+    assert loop.troubles == {stuck: WHY[3][1]}
+    assert loop._alarms.is_on(Alarm.EPOCH_DIFFERS, stuck)
     assert (await agreed(sides, fine)).status == "PAUSED"
     await sides.store._redis.hset(keys.campaign(stuck), "epoch", 1)
     await loop.catch_up()
     assert loop.troubles == {}
+    assert not loop._alarms.is_on(Alarm.EPOCH_DIFFERS)
     assert (await agreed(sides, stuck)).status == "PAUSED"
 
 
@@ -260,7 +264,7 @@ async def test_every_change_is_announced(sides: Sides) -> None:
 
 async def test_the_loop_is_woken_and_waits_no_longer_than_told(sides: Sides) -> None:
     """A change is in Redis long before the loop's own pause ends; one of a lost key is not."""
-    loop = Applier(sides.pool, sides.store, pause_ms=3_600_000)
+    loop = Applier(sides.pool, sides.store, Alarms(), pause_ms=3_600_000)
     task = asyncio.create_task(loop.run())
     try:
         campaign_id = await sides.published()
@@ -278,7 +282,7 @@ async def test_redis_away_is_waited_for(sides: Sides) -> None:
         async with Store(valkey.url) as store:
             sides.store = store
             campaign_id = await sides.published()
-            loop = Applier(sides.pool, store, pause_ms=10)
+            loop = Applier(sides.pool, store, Alarms(), pause_ms=10)
             task = asyncio.create_task(loop.run())
             assert await loop.applied(campaign_id, 2, 5000)
             valkey.kill()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger.migrate import (
     SchemaNewer,
@@ -73,21 +74,31 @@ async def test_the_quick_way_imports_no_alembic(migrated: Servers) -> None:
 async def test_an_empty_ledger_is_not_ours_and_is_waited_for(
     empty_url: str, empty_pool: Pool
 ) -> None:
-    """wait_for_schema ends once a centre has migrated, and not before."""
+    """wait_for_schema ends once a centre has migrated, and not before; it calls for an operator
+    where that takes long."""
     assert not await schema_is_ours(empty_pool)
-    waiting = asyncio.create_task(wait_for_schema(empty_pool, pause_s=0.01))
+    alarms = Alarms()
+    waiting = asyncio.create_task(
+        wait_for_schema(empty_pool, alarms, pause_s=0.01, patience_s=0.05)
+    )
     async with asyncio.timeout(20):
-        await asyncio.sleep(0.05)
+        while not alarms.is_on(Alarm.MIGRATION_FAILED):  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0.01)
         assert not waiting.done()
         await migrate(empty_url)
         await waiting
+    assert not alarms.is_on(Alarm.MIGRATION_FAILED)
 
 
 async def test_a_newer_schema_is_refused(empty_url: str, empty_pool: Pool) -> None:
     """A ledger of a newer release is refused by all three, with both versions named."""
     await migrate(empty_url)
     await _at_version(empty_url, "9999")
-    for refusing in (migrate(empty_url), schema_is_ours(empty_pool), wait_for_schema(empty_pool)):
+    for refusing in (
+        migrate(empty_url),
+        schema_is_ours(empty_pool),
+        wait_for_schema(empty_pool, Alarms()),
+    ):
         with pytest.raises(SchemaNewer, match=f"schema 9999, this release knows {head()}"):
             await refusing
 

@@ -328,7 +328,8 @@ async def test_older_data_in_place_of_the_real_ones_is_refused(served: Served) -
         await served.set(campaign_id, {"seq": 1, "serial": 1})
         answers = [await served.grab(campaign_id, f"w{n}") for n in range(3)]
     assert {a.json()["code"] for a in answers} == {"NOT_WARMED"}
-    assert [log["event"] for log in logs] == ["redis_knows_less"]
+    assert [log["alarm"] for log in logs] == ["redis-stale"]
+    assert logs[0]["reason"] == "it has given 1 seqs, 3 were seen"
     assert served.known(campaign_id).floor == 3
     counted = served.metrics.values[("flashgrab_not_warmed", (campaign_id, "FLOOR"))]
     assert counted == 3
@@ -427,7 +428,7 @@ async def test_an_error_of_redis_answers_everyone_and_is_said_once(served: Serve
         for _ in range(3):
             decisions = await asyncio.gather(*(batcher.submit(f"u{n}", "", "k") for n in range(2)))
             assert outcomes(decisions) == {Outcome.BACKEND_UNAVAILABLE: 2}
-    assert [log["event"] for log in logs] == ["script_refused"]
+    assert [log["alarm"] for log in logs] == ["redis-refuses"]
     assert wire.calls == [2, 2, 2]
 
 

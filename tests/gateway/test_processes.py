@@ -348,7 +348,7 @@ def test_two_processes_are_replaced_and_end_with_their_parent(server: Valkey) ->
         assert gateway.counted("flashgrab_grab_seconds_count") == 60
         assert gateway.counted("flashgrab_inflight") == 0
         assert gateway.counted("flashgrab_left", campaign="pair") <= 1000
-        assert "process_died" in gateway.said
+        assert "process-died" in gateway.said
 
         children = gateway.children
         assert len(children) == 2

@@ -299,9 +299,9 @@ async def test_with_a_wrong_clock_everything_is_refused_and_alarmed_of(
             assert "clock" in assert_problem(answer, 503, "BACKEND_UNAVAILABLE")["detail"]
             assert "retry-after" in answer.headers
         assert ready["missing"] == ["clock"]
-        assert [(log["event"], log["refusing"]) for log in logs] == [
-            ("clock_skew", True),
-            ("clock_skew", False),
+        assert [(log["event"], log["alarm"]) for log in logs] == [
+            ("alarm_begins", "clock-skew"),
+            ("alarm_ends", "clock-skew"),
         ]
         assert (await served.grab(campaign_id, "u2")).status_code == 201
 

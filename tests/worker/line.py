@@ -273,7 +273,9 @@ class Line:
         )
 
     def confirmation(self, **more: Any) -> Confirmation:
-        return Confirmation(self.pool, self.store, self.topic_log(), self.clock, **more)
+        return Confirmation(
+            self.pool, self.store, self.topic_log(), self.clock, self.metrics, **more
+        )
 
     def live_audit(self, **more: Any) -> LiveAudit:
         more = {"idle_ms": 0, **more}
@@ -286,10 +288,11 @@ class Line:
             Watermark(
                 self.pool, self.store, log, self.clock, self.metrics, hook=hook, hole_ms=hole_ms
             ),
-            Confirmation(self.pool, self.store, log, self.clock),
+            Confirmation(self.pool, self.store, log, self.clock, self.metrics),
             DeadLetters(self.pool, self.bootstrap, self.clock),
             self.live_audit(),
             log,
+            self.metrics.alarms,
             survey_ms=100,
             audit_ms=100,
         )

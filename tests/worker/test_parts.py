@@ -109,7 +109,8 @@ async def test_they_wait_for_what_is_not_there(
     broker_server.kill()
     postgres_server.kill()
     with part(sale, "relay", log) as relay, part(sale, "worker", log) as worker:
-        await until(lambda: _says(log, "waiting"), END_S)
+        await until(lambda: _says(log, "#kafka-gone"), END_S)
+        await until(lambda: _says(log, "#postgres-gone"), END_S)
         again(postgres_server)
         again(broker_server)
         await sale.pool.close()
