@@ -11,6 +11,7 @@ import secrets
 
 import structlog
 
+from flashgrab.alarms import EVENT_HOLD_MS, Alarm
 from flashgrab.clock import Clock
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.store import Store
@@ -35,6 +36,7 @@ class Lease:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._alarms = metrics.alarms
         self._lease_ms = lease_ms
         self._holder = secrets.token_hex(8)
         self._until_ms = 0  # monotonic, counted from before Redis was asked
@@ -54,7 +56,7 @@ class Lease:
 
     async def run(self) -> None:
         """Until stopped; Redis being away is waited for."""
-        pause = Pause("relay: lease", most_ms=KEEP_MS)
+        pause = Pause("relay: lease", self._alarms, most_ms=KEEP_MS)
         while not self._stopping.is_set():
             try:
                 wait_ms = await self._ask()
@@ -85,7 +87,8 @@ class Lease:
             self.heard.set()
             return KEEP_MS
         if self.epoch:
-            log.warning("another relay leads", epoch=reply.epoch)
+            reason = f"epoch {self.epoch} is over, it is {reply.epoch}"
+            self._alarms.begin(Alarm.RELAY_FENCED, reason, by="lease", hold_ms=EVENT_HOLD_MS)
         self.epoch = self._until_ms = 0
         return min(reply.left_ms + 1, ASK_MS)
 
