@@ -66,8 +66,8 @@ class Applier:
         self,
         pool: Pool,
         store: Store,
-        alarms: Alarms,
         *,
+        alarms: Alarms | None = None,
         pause_ms: int = PAUSE_MS,
         agree_ms: int = AGREE_MS,
         schema: str = SCHEMA,
@@ -75,10 +75,10 @@ class Applier:
     ) -> None:
         self.troubles: dict[str, str] = {}
         """By campaign: why Redis does not have it. At most one entry a campaign."""
-        self.returner = Returner(pool, store, reached)
+        self.returner = Returner(pool, store, reached, alarms)
         self._pool = pool
         self._store = store
-        self._alarms = alarms
+        self._alarms = alarms or Alarms()
         self._pause_ms = pause_ms
         self._agree_ms = agree_ms
         self._schema = schema

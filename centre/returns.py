@@ -7,8 +7,7 @@ waits, and keeps nobody else waiting.
 
 from collections.abc import Callable
 
-import structlog
-
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import StoreRefused
 from flashgrab.ledger import progress, returns
 from flashgrab.ledger.pool import Pool
@@ -30,20 +29,23 @@ WHY = {
     BUSY: "the outbox is full",
 }
 
-log = structlog.get_logger()
-
 
 class Returner:
     """One step of the centre's loop. `reached` is called between its parts, for tests."""
 
     def __init__(
-        self, pool: Pool, store: Store, reached: Callable[[str], None] = lambda _step: None
+        self,
+        pool: Pool,
+        store: Store,
+        reached: Callable[[str], None] = lambda _step: None,
+        alarms: Alarms | None = None,
     ) -> None:
         self.troubles: dict[str, str] = {}
         """By campaign: why a return of it is not in Redis. At most one entry a campaign."""
         self._pool = pool
         self._store = store
         self._reached = reached
+        self._alarms = alarms or Alarms()
 
     async def catch_up(self, run: str) -> None:
         """Everything that is pending for this run. Raises StoreUnavailable, LedgerUnavailable."""
@@ -54,11 +56,7 @@ class Returner:
                     troubles[campaign_id] = trouble
             except StoreRefused as error:
                 troubles[campaign_id] = str(error)
-        for campaign_id, why in troubles.items():
-            if self.troubles.get(campaign_id) != why:
-                log.warning(
-                    "return_waits", campaign=campaign_id, reason=why, runbook="return-waits"
-                )
+        self._alarms.only(Alarm.RETURN_WAITS, troubles, by="returns")
         self.troubles = troubles
 
     async def _campaign(self, campaign_id: str, epoch: int, run: str) -> str:

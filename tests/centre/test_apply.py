@@ -7,7 +7,7 @@ import pytest
 
 from centre.apply import WHY, Applier
 from flashgrab import keys
-from flashgrab.alarms import Alarm, Alarms
+from flashgrab.alarms import Alarm
 from flashgrab.errors import StoreUnavailable
 from flashgrab.ledger import campaigns
 from flashgrab.ledger.operations import Change
@@ -40,7 +40,7 @@ class CrashAt:
 
 
 def applier(sides: Sides, reached: Callable[[str], None] = lambda _step: None) -> Applier:
-    return Applier(sides.pool, sides.store, Alarms(), reached=reached)
+    return Applier(sides.pool, sides.store, reached=reached)
 
 
 async def change(sides: Sides, campaign_id: str, wanted: Change) -> None:
@@ -264,7 +264,7 @@ async def test_every_change_is_announced(sides: Sides) -> None:
 
 async def test_the_loop_is_woken_and_waits_no_longer_than_told(sides: Sides) -> None:
     """A change is in Redis long before the loop's own pause ends; one of a lost key is not."""
-    loop = Applier(sides.pool, sides.store, Alarms(), pause_ms=3_600_000)
+    loop = Applier(sides.pool, sides.store, pause_ms=3_600_000)
     task = asyncio.create_task(loop.run())
     try:
         campaign_id = await sides.published()
@@ -282,7 +282,7 @@ async def test_redis_away_is_waited_for(sides: Sides) -> None:
         async with Store(valkey.url) as store:
             sides.store = store
             campaign_id = await sides.published()
-            loop = Applier(sides.pool, store, Alarms(), pause_ms=10)
+            loop = Applier(sides.pool, store, pause_ms=10)
             task = asyncio.create_task(loop.run())
             assert await loop.applied(campaign_id, 2, 5000)
             valkey.kill()
