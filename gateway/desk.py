@@ -63,7 +63,8 @@ class Desk:
     def frame(self, name: bytes, shape: bytes, *, keyed: bool, remember: bool) -> Frame | None:
         """The frame of a head that was cut; None: it is not plain.
 
-        Only what came with a valid pass is remembered: nobody else can push out what is known.
+        To be remembered is only what came with a pass of this campaign: nobody else can push out
+        what is known.
         """
         try:
             return self.frames[name, shape]

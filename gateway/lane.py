@@ -97,7 +97,8 @@ class Lane(Hardened):
         if not desk.trusted or (key is not None and not is_key(key)):
             return False
         who = self._verify(token, desk.wall_ms)
-        frame = desk.frame(name, shape, keyed=key is not None, remember=who is not None)
+        belongs = who is not None and who[1] == name
+        frame = desk.frame(name, shape, keyed=key is not None, remember=belongs)
         if frame is None:
             return False
         self._frame, self._more = frame, frame.more

@@ -21,7 +21,7 @@ from tests.gateway.lane.sides import Pair
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = 1000
+EXAMPLES = 600
 BYTES_MAX = 20_000
 PIECES = (
     b"\r\n", b"\n", b"\r", b" ", b"\t", b"\0", b":", b",", b"\xff", b"%41", b"/", b"?", b"0",
