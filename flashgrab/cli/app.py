@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("flashgrab.cli.restore", "Make the ledger what a backup says, and rebuild."),
     "dead": ("flashgrab.cli.dead", "List and retry events that could not be stored."),
     "top": ("flashgrab.cli.top", "Watch the sale, one line a second."),
+    "doctor": ("flashgrab.cli.doctor", "Look at settings, services and machine."),
     "rehearse": ("flashgrab.cli.rehearse", "Send a crowd of simulated buyers, then audit."),
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),
 }

@@ -1,0 +1,109 @@
+"""The machine and the data folder: what can be said before anything runs."""
+
+import os
+import resource
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from flashgrab.cli.checkup.hints import Finding, judged
+from flashgrab.cli.stack.folder import FolderVersion
+from flashgrab.cli.stack.ports import is_free
+from flashgrab.cli.stack.service import ServiceFailed
+from flashgrab.settings import (
+    PREFIX,
+    CentreSettings,
+    GatewaySettings,
+    PartSettings,
+    RelaySettings,
+    WorkerSettings,
+    problems,
+)
+
+FILES_MIN = 16_384
+"""Connections that a gateway should be able to hold, and some for itself."""
+DISK_FREE_MIN = 2 * 1024**3
+"""Bytes: Redis' log and the ledger grow by about 0.5 KB a grant."""
+PARTS: tuple[type[PartSettings], ...] = (
+    *(GatewaySettings, RelaySettings),
+    *(WorkerSettings, CentreSettings),
+)
+NO_PART_SETS = {"DATA", "GATEWAY_URL", "CENTRE_URL", "LIMITER_URL"}
+"""Variables that commands read, and one that the contract keeps for later."""
+
+
+def files() -> Finding:
+    """The gateway raises its own limit as far as the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = hard == resource.RLIM_INFINITY or hard >= FILES_MIN
+    shown = "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,}"
+    return judged("files", allowed, f"{shown} (at least {FILES_MIN:,} wanted)")
+
+
+def settings() -> list[Finding]:
+    """Values that a part would refuse, and variables that none of them knows."""
+    given = {name for name in os.environ if name.startswith(PREFIX)}
+    known = {PREFIX + field.upper() for part in PARTS for field in part.model_fields}
+    known |= {PREFIX + name for name in NO_PART_SETS}
+    found = [Finding("settings", "warn", f"{name}: no such setting") for name in given - known]
+    wrong = {line for part in PARTS for line in _wrong(part)}
+    found += [Finding("settings", "bad", line) for line in sorted(wrong)]
+    return found or [Finding("settings", "ok", f"{len(given)} set, all of them known and valid")]
+
+
+def _wrong(part: type[PartSettings]) -> list[str]:
+    """Without those that are missing: not every machine runs every part."""
+    try:
+        part()
+    except ValidationError as error:
+        missing = {e["loc"] for e in error.errors() if e["type"] == "missing"}
+        names = {PREFIX + "_".join(map(str, loc)).upper() for loc in missing}
+        return [line for line in problems(error) if line.partition(":")[0] not in names]
+    return []
+
+
+def ports(wanted: Mapping[str, int]) -> list[Finding]:
+    """Those that `up` would take."""
+    return [
+        judged(
+            "ports",
+            is_free(port),
+            f"{port} for the {name}" + ("" if is_free(port) else " is in use"),
+        )
+        for name, port in wanted.items()
+    ]
+
+
+def folder(path: Path) -> list[Finding]:
+    """Version, secrets and room of a data folder that is there."""
+    try:
+        version = FolderVersion.read(path / "version")
+    except ServiceFailed as failure:
+        return [Finding("folder-foreign", "bad", str(failure))]
+    if version is None:
+        return [Finding("folder-foreign", "bad", f"{path} is not a data folder of flashgrab")]
+    ours = FolderVersion.ours()
+    if version.is_newer:
+        return [Finding("folder-foreign", "bad", f"{path} is newer ({version}; this is {ours})")]
+    due = f"{path}: a migration is due ({version}; this is {ours})"
+    said = due if version.is_older else f"{path}: {version}"
+    return [
+        judged("folder", not version.is_older, said, "warn"),
+        *_secrets(path / "secrets.env"),
+        _room(path),
+    ]
+
+
+def _secrets(path: Path) -> list[Finding]:
+    if not path.exists():
+        return []
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return [judged("secrets", not mode & 0o077, f"{path} has mode {mode:04o}")]
+
+
+def _room(path: Path) -> Finding:
+    free = shutil.disk_usage(path).free
+    return judged("disk", free >= DISK_FREE_MIN, f"{free // 1024**2:,} MiB free in {path}", "warn")

@@ -1,0 +1,146 @@
+"""Redis, PostgreSQL and Kafka as they are set up: is what was acknowledged on disk?"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flashgrab import keys
+from flashgrab.broker.replication import read_replication
+from flashgrab.cli.checkup.hints import Finding, judged
+from flashgrab.clock import Clock
+from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StoreRefused, StoreUnavailable
+from flashgrab.ledger.checkup import read_server
+from flashgrab.ledger.migrate import head
+from flashgrab.store import OUTBOX_MAX, Store
+
+REDIS_MIN = (7, 0)
+POSTGRES_MIN = 15
+CLOCK_OFF_MS = 1000
+CLOCK_OFF_MS_MAX = 5000
+"""From here on a gateway refuses to grant (design.md)."""
+FACT_BYTES = 70
+"""Of a fact in the outbox: 61 measured with a million (bench/memory.py)."""
+ASK_MS = 5000
+
+
+async def redis(url: str, clock: Clock) -> list[Finding]:
+    """Version, role, durability, memory, scripts and clock."""
+    try:
+        async with Store(url, ASK_MS) as store:
+            info = await store.server_info()
+            asked = clock.now_ms()
+            theirs = await store.now_ms()
+            return [
+                _redis_version(info),
+                judged("redis-role", info["role"] == "master", f"it is a {info['role']}"),
+                *await _redis_settings(store, info),
+                await _scripts(store),
+                _clock("Redis", theirs - asked),
+            ]
+    except (StoreUnavailable, StoreRefused) as error:
+        return [Finding("redis", "bad", str(error))]
+
+
+def _redis_version(info: Mapping[str, Any]) -> Finding:
+    name = "valkey" if "valkey_version" in info else "redis"
+    text = str(info[f"{name}_version"])
+    return judged("redis-version", _numbers(text) >= REDIS_MIN, f"{name} {text}")
+
+
+async def _redis_settings(store: Store, info: Mapping[str, Any]) -> list[Finding]:
+    names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
+    try:
+        said = await store.server_settings(*names, "maxmemory-policy", "maxmemory")
+    except StoreRefused as error:
+        return [Finding("redis-settings", "warn", f"it does not show them ({error})")]
+    aof = f"appendonly {said['appendonly']}, appendfsync {said['appendfsync']}"
+    rewrite = said["no-appendfsync-on-rewrite"]
+    policy = said["maxmemory-policy"]
+    return [
+        judged("redis-aof", aof == "appendonly yes, appendfsync always", aof),
+        judged("redis-rewrite", rewrite == "no", f"no-appendfsync-on-rewrite {rewrite}"),
+        judged("redis-eviction", policy == "noeviction", f"maxmemory-policy {policy}"),
+        _memory(int(said["maxmemory"]), int(info["used_memory"])),
+    ]
+
+
+def _memory(limit: int, used: int) -> Finding:
+    need = used + OUTBOX_MAX * FACT_BYTES
+    why = f"a full outbox ({OUTBOX_MAX:,} facts) needs {_mib(need)} with what is there now"
+    if limit == 0:
+        return Finding("redis-memory", "warn", f"maxmemory is not set; {why}")
+    return judged("redis-memory", limit >= need, f"maxmemory {_mib(limit)}; {why}")
+
+
+async def _scripts(store: Store) -> Finding:
+    try:
+        count = await store.load_scripts()
+    except StoreRefused as error:
+        return Finding("redis-scripts", "bad", str(error))
+    return Finding("redis-scripts", "ok", f"all {count} are loaded")
+
+
+async def postgres(url: str, clock: Clock) -> list[Finding]:
+    """Version, durability, schema and clock."""
+    try:
+        server = await read_server(url, clock)
+    except LedgerUnavailable as error:
+        return [Finding("postgres", "bad", str(error))]
+    durable = server.settings
+    good = durable["fsync"] == durable["full_page_writes"] == "on" and durable[
+        "synchronous_commit"
+    ] not in ("off", "local")
+    return [
+        judged("postgres-version", server.version >= POSTGRES_MIN, f"PostgreSQL {server.version}"),
+        judged("postgres-fsync", good, ", ".join(f"{k} {v}" for k, v in durable.items())),
+        _schema(server.revision),
+        _clock("PostgreSQL", server.ahead_ms),
+    ]
+
+
+def _schema(revision: str) -> Finding:
+    ours = head()
+    if revision > ours:
+        return Finding("schema-newer", "bad", f"{revision} is newer than this release's {ours}")
+    said = f"{revision or 'none yet'}, this release has {ours}"
+    return judged("schema", revision == ours, revision if revision == ours else said, "warn")
+
+
+async def kafka(bootstrap: str) -> list[Finding]:
+    """Reachable, the topic, its copies."""
+    try:
+        copies = await read_replication(bootstrap, keys.GRABS_TOPIC, deadline_ms=ASK_MS)
+    except BrokerUnavailable as error:
+        return [Finding("kafka", "bad", str(error))]
+    reached = Finding("kafka", "ok", f"{copies.brokers} brokers")
+    if not copies.partitions:
+        return [reached, Finding("kafka-topic", "warn", f"no topic {keys.GRABS_TOPIC} yet")]
+    in_sync = "not told" if copies.in_sync_min is None else str(copies.in_sync_min)
+    return [
+        reached,
+        Finding("kafka-topic", "ok", f"{keys.GRABS_TOPIC} with {copies.partitions} partitions"),
+        judged(
+            "kafka-replicas",
+            copies.replicas >= 2 and (copies.in_sync_min or 2) >= 2,
+            f"replicas {copies.replicas}, min.insync.replicas {in_sync}",
+            "warn",
+        ),
+    ]
+
+
+def _clock(whose: str, ahead_ms: int) -> Finding:
+    off = abs(ahead_ms)
+    said = (
+        f"the clock of {whose} is {off:,} ms {'ahead of' if ahead_ms > 0 else 'behind'} this one's"
+    )
+    if off > CLOCK_OFF_MS_MAX:
+        return Finding("clock", "bad", said)
+    return judged("clock", off <= CLOCK_OFF_MS, said, "warn")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes // 1024**2:,} MiB"

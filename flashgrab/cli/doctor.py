@@ -1,0 +1,97 @@
+"""`flashgrab doctor`: is everything set up so that the promises can hold? (contract §4)"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flashgrab.cli.checkup.hints import Finding, judged
+from flashgrab.cli.failure import Failure
+from flashgrab.cli.target import DEFAULT_DATA, DataOption, Target, find
+
+app = typer.Typer(rich_markup_mode=None)
+
+PORTS = {"gateway": 8000, "centre": 8001}
+SIGNS = {"ok": "✓", "warn": "!", "bad": "✗"}
+_ASK_S = 5.0
+
+
+@app.command(epilog="Example: flashgrab doctor --json")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Look at settings, services, clocks and the machine, and say what to change.
+
+    Changes nothing. ✓ is well, ! is worth a look, ✗ breaks a promise: exit 1.
+    """
+    found = look(data)
+    well = all(finding.state != "bad" for finding in found)
+    if as_json:
+        from flashgrab.cli.tables import print_json
+
+        print_json({"ok": well, "findings": [finding.as_json() for finding in found]})
+    else:
+        _print(found)
+    raise typer.Exit(0 if well else 1)
+
+
+def look(data: Path | None) -> list[Finding]:
+    """Every finding. Where nothing runs, what can be said of machine and folder."""
+    from flashgrab.cli.checkup import machine
+
+    found = [machine.files(), *machine.settings()]
+    folder = data or Path(os.environ.get("FLASHGRAB_DATA") or DEFAULT_DATA)
+    try:
+        target = find(data)
+    except Failure as nothing:
+        if folder.exists():
+            found += machine.folder(folder)
+        else:
+            found += machine.ports(PORTS)
+        return [*found, Finding("running", "warn", str(nothing))]
+    if target.folder is not None:
+        found += machine.folder(target.folder)
+    return [*found, *asyncio.run(_services(target))]
+
+
+async def _services(target: Target) -> list[Finding]:
+    """All at once: each has its own deadline."""
+    from flashgrab.cli.checkup import services
+    from flashgrab.clock import SystemClock
+
+    asked = []
+    if target.redis_url:
+        asked.append(services.redis(target.redis_url, SystemClock()))
+    if target.postgres_url:
+        asked.append(services.postgres(target.postgres_url, SystemClock()))
+    if target.kafka_bootstrap:
+        asked.append(services.kafka(target.kafka_bootstrap))
+    for name, url in (("gateway", target.gateway_url), ("centre", target.centre_url)):
+        if url:
+            asked.append(_part(name, url))
+    return [finding for each in await asyncio.gather(*asked) for finding in each]
+
+
+async def _part(name: str, url: str) -> list[Finding]:
+    import httpx2
+
+    async with httpx2.AsyncClient(timeout=_ASK_S, trust_env=False) as http:
+        try:
+            answer = await http.get(f"{url}/readyz")
+        except httpx2.HTTPError as error:
+            return [Finding(name, "bad", f"{url} does not answer ({error})")]
+    said = "ready" if answer.is_success else answer.text[:200]
+    return [judged(name, answer.is_success, f"{url}: {said}")]
+
+
+def _print(found: list[Finding]) -> None:
+    width = max(len(finding.title) for finding in found)
+    for finding in found:
+        print(f"{SIGNS[finding.state]} {finding.title:<{width}}  {finding.detail}")
+        if finding.remedy:
+            print(f"  {'':<{width}}  → {finding.remedy}")
+    bad = sum(finding.state == "bad" for finding in found)
+    print(f"{bad} to be changed" if bad else "nothing has to be changed")
