@@ -19,7 +19,8 @@ _MARK = re.compile(r"flashgrab data (\d{1,4})(?: ledger (\d{4}) redis (\d{1,4}))
 
 @dataclass(frozen=True, slots=True)
 class FolderVersion:
-    """What made a folder: its layout, the ledger's schema ("" where not noted), that of Redis."""
+    """What made a folder: its layout, its ledger's schema ("" where not noted), and the newest that
+    its campaigns may have in Redis."""
 
     layout: int
     ledger: str = ""
@@ -27,7 +28,7 @@ class FolderVersion:
 
     @classmethod
     def ours(cls) -> "FolderVersion":
-        return cls(LAYOUT, head(), int(scripts.SCHEMA))
+        return cls(LAYOUT, head(), max(map(int, scripts.READS)))
 
     @classmethod
     def read(cls, path: Path) -> "FolderVersion | None":
