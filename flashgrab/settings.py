@@ -112,6 +112,12 @@ class RelaySettings(PartSettings):
 
     metrics_port: int = Field(9101, ge=0, le=65535, description="loopback port of /metrics")
     kafka_bootstrap: str = Field(description="host:port,… of Kafka")
+    relay_name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="name that no other running relay has: one that died under it is not waited"
+        " for by its successor",
+    )
 
 
 class WorkerSettings(PartSettings):

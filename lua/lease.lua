@@ -4,7 +4,7 @@
 -- KEYS
 --   1 lease       hash    flashgrab:relay
 -- ARGV
---   1 holder      name of the caller, no other process' ever
+--   1 holder      name of the caller, which no other running relay has
 --   2 epoch       epoch of the lease that it holds, or 0: it holds none
 --   3 lease_ms    how long it is to hold from now on (ms)
 -- RETURNS
@@ -12,8 +12,9 @@
 --   the caller's at this epoch), with the time until it may be taken.
 -- INVARIANT
 --   I5: of two relays one leads. Whoever takes the lease gets the next epoch; an older one keeps
---   nothing, however late it asks. One that ends later than lease_ms from now was made before the
---   clock was set back, and is over. It runs when memory is full (allow-oom): relaying frees it.
+--   nothing, however late it asks. Besides one whose time has passed, one of the caller's own name
+--   is over (a process that died), and one that ends later than lease_ms from now (the clock was
+--   set back). It runs when memory is full (allow-oom): relaying frees it.
 -- COST
 --   O(1), twice a second from the leader; the others write nothing.
 
@@ -25,7 +26,7 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local current, left_ms = tonumber(l[2] or 0), tonumber(l[3] or 0) - now_ms
 local held = l[1] == holder and current == epoch
-local over = left_ms <= 0 or left_ms > lease_ms
+local over = left_ms <= 0 or left_ms > lease_ms or l[1] == holder
 if not held and (epoch > 0 or not over) then return {1, current, math.max(0, left_ms)} end
 
 if not held then current = current + 1 end

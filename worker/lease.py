@@ -19,8 +19,7 @@ from flashgrab.telemetry import Metrics
 from worker.pause import Pause
 
 LEASE_MS = 2000
-"""How long a leader that is silent is waited for. A relay that was killed takes as long to be
-started again, so waiting costs a deployment with one relay nothing."""
+"""How long a leader that is silent is waited for; not by a successor of the same name."""
 KEEP_MS = 500
 ASK_MS = 200
 REPLY_MS = 1000
@@ -32,13 +31,19 @@ class Lease:
     """This process' part in it. `epoch` is 0 where it does not hold the lease."""
 
     def __init__(
-        self, store: Store, clock: Clock, metrics: Metrics, *, lease_ms: int = LEASE_MS
+        self,
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        name: str = "",
+        lease_ms: int = LEASE_MS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._alarms = metrics.alarms
         self._lease_ms = lease_ms
-        self._holder = secrets.token_hex(8)
+        self._holder = name or secrets.token_hex(8)
         self._until_ms = 0  # monotonic, counted from before Redis was asked
         self._stopping = asyncio.Event()
         self.epoch = 0
@@ -89,6 +94,8 @@ class Lease:
         if self.epoch:
             reason = f"epoch {self.epoch} is over, it is {reply.epoch}"
             self._alarms.begin(Alarm.RELAY_FENCED, reason, by="lease", hold_ms=EVENT_HOLD_MS)
+            # if it has this one's name, they must not take turns
+            self._holder = secrets.token_hex(8)
         self.epoch = self._until_ms = 0
         return min(reply.left_ms + 1, ASK_MS)
 

@@ -58,6 +58,7 @@ class Relay:
         deadline_ms: int = DEADLINE_MS,
         poll_ms: int = POLL_MS,
         lease_ms: int = LEASE_MS,
+        name: str = "",
     ) -> None:
         self._store = store
         self._bootstrap = bootstrap
@@ -66,7 +67,7 @@ class Relay:
         self._hook = hook
         self._deadline_ms = deadline_ms
         self._poll_ms = poll_ms
-        self.lease = Lease(store, clock, metrics, lease_ms=lease_ms)
+        self.lease = Lease(store, clock, metrics, name=name, lease_ms=lease_ms)
         self._term = 0  # the epoch of the lease that the reader's cursors belong to
         self._reader = OutboxReader(store, metrics, facts_a_round)
         self._gather_ms = gather_ms

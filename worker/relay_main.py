@@ -18,6 +18,13 @@ async def run(settings: RelaySettings, hook: Hook = go_on, make_relay: type[Rela
     metrics.alarms.of("relay")
     serve_metrics(settings.metrics_port, metrics.snapshot)
     async with Store(settings.redis_url) as store, metrics.alarms.ticking():
-        relay = make_relay(store, settings.kafka_bootstrap, SystemClock(), metrics, hook=hook)
+        relay = make_relay(
+            store,
+            settings.kafka_bootstrap,
+            SystemClock(),
+            metrics,
+            hook=hook,
+            name=settings.relay_name,
+        )
         await run_until_signal((relay.run(), relay.stop))
     return 0

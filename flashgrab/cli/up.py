@@ -15,7 +15,6 @@ from flashgrab.cli.failure import fail
 from flashgrab.cli.stack import leftovers, migration, secretsfile
 from flashgrab.cli.stack.folder import DataFolder
 from flashgrab.cli.stack.layout import (
-    STOP_ORDER,
     Layout,
     Options,
     PartCommand,
@@ -40,6 +39,9 @@ def up(
         int, typer.Option(min=0, max=65535, help="Port of the centre; 0 picks a free one.")
     ] = 8001,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 1,
+    relays: Annotated[
+        int, typer.Option(min=1, max=8, help="Relays: one leads, the others stand by.")
+    ] = 1,
     demo: Annotated[
         bool, typer.Option("--demo", help="Open a demo campaign; mint identities.")
     ] = False,
@@ -63,6 +65,7 @@ def up(
         port=port,
         centre_port=centre_port,
         processes=processes,
+        relays=relays,
         demo=demo,
         campaigns=tuple(campaign or ()),
         restart=not no_restart,
@@ -124,7 +127,7 @@ class Up:
         supervisor = self._supervisor = Supervisor(
             [
                 [layout.valkey, layout.postgres, layout.kafka],
-                [layout.centre, layout.gateway, layout.relay, layout.worker],
+                [layout.centre, layout.gateway, *layout.relays, layout.worker],
             ],
             run_file=folder.run_file,
             pids_file=folder.pids_file,
@@ -139,7 +142,7 @@ class Up:
             serving.cancel()
             asked.cancel()
             await asyncio.gather(serving, asked, return_exceptions=True)
-            await supervisor.stop(STOP_ORDER)
+            await supervisor.stop(layout.stop_order())
         if not serving.cancelled():
             fail(serving.result())  # what died, or raises what failed
 

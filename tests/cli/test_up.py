@@ -27,16 +27,16 @@ def shared(report: Path) -> Iterator[Running]:
     """One running stack for the tests that only look at it."""
     with data_folder() as data:
         env = {"FAKE_REPORT": str(report), "FLASHGRAB_QUEUE_MAX": "77"}
-        with up(data, "--processes", "2", env=env) as running:
+        with up(data, "--processes", "2", "--relays", "2", env=env) as running:
             yield running.ready()
 
 
 def test_each_step_prints_a_tick(shared: Running) -> None:
     """Each step prints a tick with version, address and time; `ready` is the last line."""
     said = shared.said.splitlines()
-    steps = [re.fullmatch(r"✓ (\w+) *(\S*) +127\.0\.0\.1:\d+ +\d+ ms", line) for line in said]
+    steps = [re.fullmatch(r"✓ ([\w-]+) *(\S*) +127\.0\.0\.1:\d+ +\d+ ms", line) for line in said]
     names = {step[1]: step[2] for step in steps if step}
-    parts = {"centre", "gateway", "relay", "worker"}
+    parts = {"centre", "gateway", "relay", "relay-2", "worker"}
     assert set(names) == parts | {"valkey", "kafka", "postgres"}
     assert re.fullmatch(r"\d+\.\d+(\.\d+)?", names["valkey"])
     assert re.fullmatch(r"\d+\.\d+", names["postgres"])
@@ -52,7 +52,7 @@ def test_run_file_lists_every_process(shared: Running) -> None:
     forms = {name: [set(row) for row in rows] for name, rows in shown.items()}
     assert forms == {
         "gateway": [{"pid", "parent", "url", "metrics"}] * 2,
-        "relay": [{"pid", "metrics"}],
+        "relay": [{"pid", "metrics"}] * 2,
         "worker": [{"pid", "metrics"}],
         "centre": [{"pid", "url", "metrics"}],
         "valkey": [{"pid", "url", "version"}],
@@ -92,8 +92,8 @@ def test_each_part_is_told_only_what_it_needs(shared: Running, report: Path) -> 
     everyone = {"HOST", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL", "REDIS_URL", "QUEUE_MAX"}
     extra = {
         "gateway": {"PORT", "PASS_KEYS"},
-        "relay": {"KAFKA_BOOTSTRAP"},
-        "worker": {"KAFKA_BOOTSTRAP", "KAFKA_SESSION_TIMEOUT_MS", "POSTGRES_URL"},
+        "relay": {"KAFKA_BOOTSTRAP", "RELAY_NAME"},
+        "worker": {*("KAFKA_BOOTSTRAP", "KAFKA_SESSION_TIMEOUT_MS", "POSTGRES_URL", "WORKER_NAME")},
         "centre": {"POSTGRES_URL", "CENTRE_PORT", "ADMIN_TOKEN"},
     }
     for name, more in extra.items():

@@ -149,6 +149,7 @@ class Shape:
     (tests/faults/part.py); `folders` puts a service's data elsewhere than in the stack's folder."""
 
     gateways: int = 2
+    relays: int = 1
     workers: int = 1
     valkey: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -179,7 +180,8 @@ class FaultStack:
         self.kafka = HeldBroker(port=free_port(), log=self._log("kafka"))
         self.kafka.advertised = links["parts>kafka"].port
         self.gateways = [self._gateway(n) for n in range(1, shape.gateways + 1)]
-        self.relay = self._part("relay", "relay", self._redis("relay") | self._kafka())
+        numbers = range(1, shape.relays + 1)
+        self.relays = [self._relay("relay" if n == 1 else f"relay-{n}") for n in numbers]
         workers = range(1, shape.workers + 1)
         self.workers = [self._part("worker", f"worker-{n}", self._worker(n)) for n in workers]
         port = free_port()
@@ -194,7 +196,7 @@ class FaultStack:
         self.supervisor = Supervisor(
             [
                 [self.valkey, self.postgres, self.kafka],
-                [self.centre, self.relay, *self.workers, *self.gateways],
+                [self.centre, *self.relays, *self.workers, *self.gateways],
             ],
             run_file=folder / "run.json",
             pids_file=folder / "pids.json",
@@ -205,7 +207,7 @@ class FaultStack:
     @property
     def services(self) -> dict[str, Service]:
         """Everything that runs, by name."""
-        parts = (self.relay, *self.workers, *self.gateways, self.centre)
+        parts = (*self.relays, *self.workers, *self.gateways, self.centre)
         return {s.name: s for s in (*parts, self.kafka, self.postgres, self.valkey)}
 
     def gate(self, name: str) -> Gate:

@@ -61,6 +61,15 @@ def test_another_one_takes_what_is_over(redis: Client) -> None:
     assert held_by(redis)[:2] == ("b", 8)
 
 
+def test_a_successor_of_the_same_name_does_not_wait(redis: Client) -> None:
+    """It leads at once, with the next epoch; the process before it, if it lives, keeps nothing."""
+    seed(redis, "a", 7, 30_000)
+    assert lease(redis, "a") == [HELD, 8, LEASE_MS]
+    assert lease(redis, "a", 7)[:2] == [TAKEN, 8]
+    assert lease(redis, "a", 7, 0)[:2] == [TAKEN, 8]
+    assert held_by(redis)[:2] == ("a", 8)
+
+
 def test_an_old_epoch_keeps_nothing(redis: Client) -> None:
     """Who slept through another's term is refused, even after that one's time; so is its giving up,
     and an epoch of before in the same process."""

@@ -38,6 +38,7 @@ class Options:
     port: int = 8000
     centre_port: int = 8001
     processes: int = 1
+    relays: int = 1
     demo: bool = False
     campaigns: Sequence[Path] = ()
     restart: bool = True
@@ -57,9 +58,14 @@ class Layout:
     postgres: Postgres | External
     kafka: Broker | External
     gateway: Part
-    relay: Part
+    relays: tuple[Part, ...]
     worker: Part
     centre: Part
+
+    def stop_order(self) -> list[str]:
+        """Names of all, in the order of STOP_ORDER."""
+        relays = [relay.name for relay in self.relays]
+        return [n for name in STOP_ORDER for n in (relays if name == "relay" else [name])]
 
 
 def lay_out(
@@ -101,22 +107,30 @@ def lay_out(
         "centre": f"http://{LOOPBACK}:{centre_port}",
     }
 
-    def part(name: str, *flags: str, stop_within_s: float, processes: int = 1) -> Part:
+    def part(
+        kind: str, *flags: str, stop_within_s: float, processes: int = 1, number: int = 1
+    ) -> Part:
+        name = f"{kind}-{number}" if number > 1 else kind
         metrics_port = book.of(f"{name} metrics")
         metrics_url = f"http://{LOOPBACK}:{metrics_port}/metrics"
-        ours = told[name] | {
-            "HOST": LOOPBACK,
-            "METRICS_PORT": str(metrics_port),
-            "GATEWAY_URL": urls["gateway"],
-            "CENTRE_URL": urls["centre"],
-        }
+        named = {"RELAY_NAME": f"up-{name}"} if kind == "relay" else {}
+        ours = (
+            told[kind]
+            | named
+            | {
+                "HOST": LOOPBACK,
+                "METRICS_PORT": str(metrics_port),
+                "GATEWAY_URL": urls["gateway"],
+                "CENTRE_URL": urls["centre"],
+            }
+        )
         rest = {key: value for key, value in environment.items() if key not in _OURS}
         return Part(
             name,
-            [*command(name), *flags],
+            [*command(kind), *flags],
             rest | {f"FLASHGRAB_{key}": value for key, value in ours.items()},
-            url=urls.get(name),
-            ready_url=f"{urls[name]}/readyz" if name in urls else metrics_url,
+            url=urls.get(kind),
+            ready_url=f"{urls[kind]}/readyz" if kind in urls else metrics_url,
             metrics_url=metrics_url,
             log=folder.log(name),
             processes=processes,
@@ -129,7 +143,9 @@ def lay_out(
         postgres=postgres,
         kafka=kafka,
         gateway=part("gateway", *several, stop_within_s=10, processes=options.processes),
-        relay=part("relay", stop_within_s=10),
+        relays=tuple(
+            part("relay", stop_within_s=10, number=n) for n in range(1, options.relays + 1)
+        ),
         worker=part("worker", stop_within_s=20),
         centre=part("centre", stop_within_s=10),
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from flashgrab.cli.stack.service import Service
 
 PARTS = ("gateway", "relay", "worker", "centre", "valkey", "limiter", "kafka", "postgres")
 
+_NUMBER = re.compile(r"-[0-9]+$")
+
 
 def describe(services: Iterable[Service]) -> dict[str, list[dict[str, object]]]:
     """Lists of objects by part; a part that is down is not in its list."""
     shown: dict[str, list[dict[str, object]]] = {name: [] for name in PARTS}
     shown["up"] = [{"pid": os.getpid()}]
     for service in services:
-        shown.setdefault(service.name, []).extend(_objects(service))
+        kind = _NUMBER.sub("", service.name)  # relay and relay-2 are both in relay's list
+        shown.setdefault(kind, []).extend(_objects(service))
     return shown
 
 
