@@ -256,6 +256,10 @@ class FaultStack:
         told = self._redis(f"gateway-{number}") | {"PORT": str(port), "PASS_KEYS": PASS_KEYS}
         return self._part("gateway", f"gateway-{number}", told, port)
 
+    def _relay(self, name: str) -> HeldPart:
+        told = self._redis("relay") | self._kafka() | {"RELAY_NAME": name}
+        return self._part("relay", name, told)
+
     def _worker(self, number: int) -> dict[str, str]:
         ledger = self._through("worker>postgres", self.postgres.url)
         session = {"KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS), "WORKER_NAME": f"worker-{number}"}

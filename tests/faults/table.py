@@ -23,6 +23,7 @@ PROMISES = {
     "F10": "I1, I7",
     "F11": "I1, I2",
     "F12": "I8",
+    "F13": "I5",
 }
 TIMES = ("serve_ms", "back_ms", "drained_after_ms")
 
