@@ -30,7 +30,7 @@ Outcome = Literal["STORED", "THERE", "VOID", "BEFORE", "REFUSED"]
 ledger has the fact of its seq from another message. VOID: its seq was given up by a rebuild.
 BEFORE: settled by an earlier retry. REFUSED: it stays, for the reason that it has now."""
 
-UNREADABLE = frozenset({"WRONG_FORM", "UNKNOWN_EVENT", "UNSUPPORTED"})
+UNREADABLE = frozenset({"WRONG_FORM", "UNKNOWN_EVENT"})
 """Reasons of a message that says which fact it should have been, and not what that was."""
 
 Decide = Callable[[Letter], Awaitable[Grant | Letter]]
