@@ -35,6 +35,9 @@ from worker.topics import TOPICS
 RECORDS_MAX = 10_000
 """Records of one transaction."""
 FETCH_MS = 200
+LOOK_MS = 1000
+"""Between two looks at the ledger's offsets while no records come: a restore may have put them
+back, and no transaction is there to fail by it."""
 
 log = structlog.get_logger()
 
@@ -73,6 +76,7 @@ class Persist:
         self._name = name
         self._held: dict[int, Position] = {}  # what the ledger has, or will have after _writing
         self._known: dict[str, CampaignKnown] = {}
+        self._looked_ms = 0
         self._fresh = True  # the last transaction found nothing that the ledger had already
         self._writing: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -125,6 +129,8 @@ class Persist:
         fetched = await consumer.fetch(self._records_max, FETCH_MS)
         if fetched:
             await self._hook("fetched")
+        elif self._writing is None:
+            await self._look()
         round_ = await self._read(fetched) if fetched else None
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -136,6 +142,17 @@ class Persist:
             )
             self._writing.add_done_callback(lambda _: sent.set())
             await sent.wait()  # decoding keeps the loop busy: PostgreSQL would stand idle meanwhile
+
+    async def _look(self) -> None:
+        """Raises StaleWriter where the ledger is elsewhere than this worker."""
+        now_ms = self._clock.monotonic_ms()
+        if not self._held or now_ms - self._looked_ms < LOOK_MS:
+            return
+        self._looked_ms = now_ms
+        held = dict(self._held)
+        there = await facts.positions(self._pool, keys.GRABS_TOPIC, list(held))
+        if there != held == self._held:  # the partitions may be others meanwhile
+            raise StaleWriter("the ledger's offsets were moved while nothing was written")
 
     async def _read(self, fetched: Mapping[int, Records]) -> Round:
         """Records as what the ledger takes."""
@@ -215,6 +232,7 @@ class Persist:
     ) -> dict[int, int | None]:
         """Where the ledger is, checked against the log that the broker has now."""
         await self._finish()
+        self._known.clear()  # the ledger may have been restored
         held = await facts.positions(self._pool, keys.GRABS_TOPIC, partitions)
         begun = {p: at.next_offset - 1 for p, at in held.items() if at != BEGINNING}
         last = await consumer.records_at(begun) if begun else {}

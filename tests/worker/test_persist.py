@@ -66,6 +66,20 @@ async def test_every_fact_arrives_once(line: Line) -> None:
     assert report.ok, report
 
 
+async def test_an_idle_worker_notices_a_ledger_that_was_set_back(line: Line) -> None:
+    """After a restore no transaction fails by its offsets where no records come: it looks."""
+    await line.publish("c1", 200)
+    await line.grant("c1", 50)
+    async with line.running(line.relay(), line.persist(), line.walker()):
+        await line.persisted("c1", 50)
+        async with line.pool.transaction() as tx:
+            await tx.execute("DELETE FROM coupons WHERE serial > 20")
+            await tx.execute("UPDATE rounds SET granted = 20")
+            await tx.execute("UPDATE offsets SET next_offset = 0, fingerprint = ''")
+        await line.persisted("c1", 50)
+    await line.assert_exact("c1")
+
+
 @pytest.mark.parametrize("step", ["fetched", "written", "committed", "committed_kafka"])
 async def test_a_crash_at_any_step_loses_and_doubles_nothing(line: Line, step: Step) -> None:
     """After a crash at the step a new worker goes on, and the ledger has every fact once."""
