@@ -89,9 +89,13 @@ class Campaign:
             self.hear(heard_ms)
         self._learn_left((state.epoch, generation, seq), lefts)
 
+    def saw(self, seq: int) -> None:
+        """There is such a fact, in this epoch."""
+        if seq > self.floor:
+            self.floor, self.shut = seq, None
+
     def _learn_left(self, seen: tuple[int, int, int], left: list[int]) -> None:
-        if seen[2] > self.floor:
-            self.floor, self.shut = seen[2], None
+        self.saw(seen[2])
         if seen >= self._seen:
             self._seen = seen
             self.left = left

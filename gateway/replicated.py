@@ -85,7 +85,7 @@ class Replicated(Calls):
         verdict, epoch, seq = said[0], said[1], said[3]
         state = self._campaign.state
         if verdict == Verdict.DECIDED.value and state is not None and epoch == state.epoch:
-            self._campaign.floor = max(self._campaign.floor, seq)
+            self._campaign.saw(seq)
         return bool(verdict == Verdict.DECIDED.value)
 
 

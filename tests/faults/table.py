@@ -24,6 +24,7 @@ PROMISES = {
     "F11": "I1, I2",
     "F12": "I8",
     "F13": "I5",
+    "F14": "I1, I7",
 }
 TIMES = ("serve_ms", "back_ms", "drained_after_ms")
 
