@@ -39,12 +39,12 @@ class Books(Protocol):
         ...
 
 
-def publish(ask: Ask, campaign: str, quota: int) -> None:
+def publish(ask: Ask, campaign: str, quota: int, durability: str = "fsync") -> None:
     """A campaign that is open for an hour, one coupon a user. Raises BadRun."""
     seconds, micros = ask("TIME")
     opens_at = int(seconds) * 1000 + int(micros) // 1000
     run = ask("INFO", "server")["run_id"]
-    definition = json.dumps({"name": "Bench", "rule": {}})
+    definition = json.dumps({"name": "Bench", "rule": {}, "durability": durability})
     schema = "1"
     args: list[str | int] = [schema, 1, run, 1, "bench", definition, 1, 0, 10_000_000]
     args += [opens_at, opens_at + HOUR_MS, quota]
@@ -57,11 +57,12 @@ def publish(ask: Ask, campaign: str, quota: int) -> None:
 class CampaignBooks:
     """A campaign as lua/README.md has it: ours, and that of the reference with our script."""
 
-    def __init__(self, *, replays: bool) -> None:
+    def __init__(self, *, replays: bool, durability: str = "fsync") -> None:
         self.replays = replays
+        self._durability = durability
 
     def prepare(self, ask: Ask, quota: int) -> None:
-        publish(ask, CAMPAIGN, quota)
+        publish(ask, CAMPAIGN, quota, self._durability)
 
     def granted(self, ask: Ask) -> int:
         return int(ask("HGET", _key(":r:1"), "granted"))

@@ -67,10 +67,13 @@ class Bench:
                     yield self._sample(server, "W2", Condition(width, fsync), number)
                 system.books.check(server.ask, GONE)
 
-    def point(self, system: System, width: int, fsync: str, number: int) -> Sample:
-        """W1 at one number of connections, warmed up at that, by itself. Raises BadRun."""
+    def point(
+        self, system: System, width: int, fsync: str, number: int, *, replica: bool = False
+    ) -> Sample:
+        """W1 at one number of connections, warmed up at that, by itself, on a Valkey with or
+        without a replica. Raises BadRun."""
         requests = self.requests(system.passes)
-        with serving(system, fsync, QUOTA, self.cores) as server:
+        with serving(system, fsync, QUOTA, self.cores, replica=replica) as server:
             self.drive(server, requests.file("warm"), width, WARM_UP_S, again=True)
             sample = self._sample(server, "W1", Condition(width, fsync), number)
             if system.books:

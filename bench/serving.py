@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,21 +43,25 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A server that listens. `ask` is None where the system keeps nothing in Redis."""
+    """A server that listens. `ask` is None where the system keeps nothing in Redis; `replica` is
+    that Redis' own, where it has one."""
 
     system: System
     ask: Ask
     port: int
     pid: int
     log: Path
+    replica: Ask | None = None
 
     def read(self) -> Reading:
-        """Now. A script's own commands count too: 0 means that Redis was left alone."""
-        cpu, calls = self.ask("INFO", "cpu"), self.ask("INFO", "commandstats")
+        """Now. A script's own commands count too: 0 means that Redis was left alone. The CPU of
+        Redis is that of its replica besides."""
+        cpus = [ask("INFO", "cpu") for ask in (self.ask, self.replica) if ask is not None]
+        calls = self.ask("INFO", "commandstats")
         count = {k.removeprefix("cmdstat_"): int(v["calls"]) for k, v in calls.items()}
         return Reading(
             server=cpu_of(self.pid),
-            redis_s=float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"]),
+            redis_s=sum(float(c["used_cpu_user"]) + float(c["used_cpu_sys"]) for c in cpus),
             commands=sum(n for command, n in count.items() if command not in OURS),
             script_calls=sum(count.get(name, 0) for name in SCRIPT_CALLS),
         )
@@ -96,11 +100,15 @@ def serving(
     *,
     under: Sequence[str] = (),
     start_s: float = START_S,
+    replica: bool = False,
 ) -> Iterator[Serving]:
     """For the length of a block; `under` is a command that runs it. Raises BadRun if it fails."""
-    with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         with _valkey(folder, fsync, cores) as (ask, redis_port):
+            of_replica = None
+            if replica:
+                of_replica = stack.enter_context(_replica(folder, redis_port, fsync, cores))
             if system.books:
                 system.books.prepare(ask, quota)
             port = free_port()
@@ -108,15 +116,30 @@ def serving(
             log = folder / "server.log"
             with running([*under, *command], env, log, cores.server) as child:
                 wait_for_port(child, port, log, start_s)
-                yield Serving(system, ask, port, child.pid, log)
+                yield Serving(system, ask, port, child.pid, log, of_replica)
 
 
 @contextmanager
-def _valkey(folder: Path, fsync: str, cores: Cores) -> Iterator[tuple[Ask, int]]:
+def _replica(folder: Path, of: int, fsync: str, cores: Cores) -> Iterator[Ask]:
+    """A replica on the same core, as durable as the primary, in sync. Raises BadRun."""
+    own = folder / "replica"
+    own.mkdir()
+    with _valkey(own, fsync, cores, "--replicaof", "127.0.0.1", str(of)) as (ask, _):
+        until = time.monotonic() + START_S
+        while ask("INFO", "replication").get("master_link_status") != "up":
+            if time.monotonic() > until:
+                raise BadRun("the replica does not get in sync")
+            time.sleep(0.02)
+        yield ask
+
+
+@contextmanager
+def _valkey(folder: Path, fsync: str, cores: Cores, *more: str) -> Iterator[tuple[Ask, int]]:
     port = free_port()
     command = [str(_valkey_server()), "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--dir", str(folder), "--save", "", "--maxclients", "5000"]
     command += ["--appendonly", "no" if fsync == "no" else "yes", "--appendfsync", "always"]
+    command += ["--repl-diskless-sync-delay", "0", *more]
     log = folder / "valkey.log"
     with running(command, {}, log, cores.redis) as child:
         wait_for_port(child, port, log)

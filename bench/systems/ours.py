@@ -10,12 +10,14 @@ from bench.passes import Blake2Passes
 class Ours:
     """The whole contract: replay by key, rounds, epoch, run, floor, dense seqs, metrics."""
 
-    name = "flashgrab"
     workloads = frozenset({"W1", "W2", "W3"})
 
-    def __init__(self, passes: Blake2Passes) -> None:
+    def __init__(
+        self, passes: Blake2Passes, name: str = "flashgrab", durability: str = "fsync"
+    ) -> None:
+        self.name = name
         self.passes = passes
-        self.books = CampaignBooks(replays=True)
+        self.books = CampaignBooks(replays=True, durability=durability)
 
     def missing(self) -> str | None:
         return None
