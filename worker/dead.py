@@ -38,7 +38,7 @@ class DeadLetters:
             except UnknownTopic:
                 await ensure_topics(self._bootstrap, TOPICS)
                 return 0
-            await producer.publish([_record(letter) for letter in waiting])
+            await producer.publish([record_of(letter) for letter in waiting])
         except BrokerUnavailable:
             return 0
         finally:
@@ -49,7 +49,7 @@ class DeadLetters:
         return len(waiting)
 
 
-def _record(waiting: Unpublished) -> Record:
+def record_of(waiting: Unpublished) -> Record:
     """The message as it came, with the reason in its headers."""
     letter = waiting.letter
     place = {"campaign_id": letter.campaign_id, "seq": letter.seq, "at_ms": waiting.at_ms}

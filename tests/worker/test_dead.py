@@ -141,6 +141,23 @@ async def test_a_repaired_event_takes_the_letters_place(line: Line) -> None:
     assert b"a b" in row["value"], "the message as it came is kept"
 
 
+async def test_a_return_finds_its_grant_later(line: Line) -> None:
+    """It is stored into the grant's row, once that is there."""
+    await line.publish("c1", 100)
+    await poisoned(line, message(1, event="grab.returned", seq=2))
+    (tried,) = await again(line)
+    assert (tried.outcome, tried.dead.letter.reason) == ("REFUSED", "UNKNOWN_GRANT")
+    await line.send(message(1))
+    async with line.running(line.persist()):
+        await line.persisted("c1", 1)
+    (tried,) = await again(line)
+    assert tried.outcome == "STORED"
+    (row,) = await line.sql("SELECT returned_seq, state FROM coupons")
+    assert tuple(row) == (2, "RETURNED")
+    (counted,) = await line.sql("SELECT granted, returned FROM rounds")
+    assert tuple(counted) == (1, 1)
+
+
 async def test_two_at_the_same_time_store_once(line: Line) -> None:
     """Two operators, and the worker with the same fact from Kafka."""
     await line.publish("c1", 500)
