@@ -71,6 +71,12 @@ class Report:
     def ok(self) -> bool:
         return not self.findings and not any(c.findings for c in self.campaigns)
 
+    @property
+    def damages(self) -> set[Damage]:
+        """The kinds of damage that were found."""
+        found = [*self.findings, *(f for c in self.campaigns for f in c.findings)]
+        return {f.damage for f in found}
+
     def as_json(self) -> dict[str, Any]:
         """The shape of contract §4."""
         campaigns = [c.as_json() for c in self.campaigns]

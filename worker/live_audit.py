@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from flashgrab.alarms import RUNBOOK, Alarm
+from flashgrab.alarms import Alarm
 from flashgrab.clock import Clock
 from flashgrab.ledger import books
 from flashgrab.ledger.books import snapshot
@@ -18,6 +18,7 @@ from flashgrab.telemetry import Metrics
 from worker.account import Account, Moved, TooMany, compare, read_redis
 from worker.damage import INVARIANTS, Damage, Finding, verdict
 from worker.fold import Outbox
+from worker.remedies import runbook
 
 WAITING_MAX = 200_000
 """Facts above the watermark past which a round of the audit is left out."""
@@ -163,5 +164,5 @@ class LiveAudit:
                     damage=f.damage_name,
                     subject=f.subject,
                     detail=f.detail,
-                    runbook=f"{RUNBOOK}#{f.damage.value.invariant.lower()}",
+                    runbook=runbook(f.damage.value.invariant),
                 )

@@ -24,11 +24,17 @@ def audit(
         str, typer.Option(help="Wait up to so long for the ledger to catch up: 30s, 500ms, 2m.")
     ] = "0s",
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="What each damage that was found means and what to do; else of all."
+        ),
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """Check I1-I6 over Redis, outbox and ledger, now. Exit 1 if any fails.
 
-    What it calls wrong stands in two readings.
+    What it calls wrong stands in two readings. With --explain: what it means and what to do.
     """
     from flashgrab.errors import LedgerUnavailable, StoreRefused, StoreUnavailable
     from worker.audit import NotCaughtUp
@@ -48,9 +54,9 @@ def audit(
     if as_json:
         from flashgrab.cli.tables import print_json
 
-        print_json(report.as_json())
+        print_json(report.as_json() | (_explained(report) if explain else {}))
     else:
-        _print(report)
+        _print(report, explain)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -85,7 +91,16 @@ def _duration_ms(text: str) -> int:
     return int(match[1]) * _UNIT_MS[match[2]]
 
 
-def _print(report: Any) -> None:
+def _explained(report: Any) -> dict[str, Any]:
+    """All kinds of damage, those that were found marked."""
+    from worker.damage import Damage
+    from worker.remedies import explained
+
+    found = report.damages
+    return {"explained": [explained(d) | {"found": d in found} for d in Damage]}
+
+
+def _print(report: Any, explain: bool) -> None:
     """The table, and below it what is wrong and what that means."""
     import sys
 
@@ -114,6 +129,16 @@ def _print(report: Any) -> None:
     if report.kafka is not None:
         console.print(f"records in Kafka that the ledger has not read: {report.kafka}")
     console.print("the books balance" if report.ok else "the books do NOT balance")
+    if explain:
+        _print_explained(console, report)
+
+
+def _print_explained(console: Any, report: Any) -> None:
+    explained = _explained(report)["explained"]
+    for one in [e for e in explained if e["found"]] or explained:
+        console.print(f"\n{one['damage']} ({one['invariant']})")
+        for name, word in (("means", "means"), ("do", "do"), ("runbook", "more")):
+            console.print(f"  {word}: {one[name]}", soft_wrap=True)
 
 
 SHOWN = 10

@@ -18,6 +18,8 @@ from flashgrab.cli.stack.ports import free_port
 from flashgrab.cli.stack.postgres import Postgres
 from tests.services.embedded import again
 from tests.worker.line import Line, until
+from worker.damage import Damage
+from worker.remedies import REMEDIES
 
 pytestmark = pytest.mark.anyio
 
@@ -187,24 +189,40 @@ def run_audit(line: Line, *arguments: str, **more: str) -> "subprocess.Completed
 async def test_the_audits_table_and_json(sale: Line) -> None:
     """Exit 0 and a table while the books balance; exit 1 and the damage in words when not."""
     await sale.deliver("c1", 300)
-    done = await asyncio.to_thread(run_audit, sale)
+    done = await asyncio.to_thread(run_audit, sale, "--explain")
     assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n{damage.name} ({damage.value.invariant})\n" in done.stdout for damage in Damage)
     assert "the books balance" in done.stdout
     assert "records in Kafka that the ledger has not read: 0" in done.stdout
     (row,) = [words for words in map(str.split, done.stdout.splitlines()) if words[:1] == ["c1"]]
     assert row[1:8] == ["2000", "1700", "300", "0", "300", "300", "0"]
     await sale.sql("UPDATE coupons SET user_id = 'thief' WHERE serial = 7")
-    done = await asyncio.to_thread(run_audit, sale)
+    done = await asyncio.to_thread(run_audit, sale, "--explain")
     assert done.returncode == 1
     assert "c1: WRONG_USER (I5): the ledger gives a coupon to somebody else" in done.stdout
     assert "serial 7: ledger: thief, Redis: u6" in done.stdout
-    assert "the books do NOT balance" in done.stdout
-    done = await asyncio.to_thread(run_audit, sale, "--json", "--campaign", "c1")
+    _, explained = done.stdout.split("the books do NOT balance\n")
+    kinds = {line for line in explained.splitlines() if line and not line.startswith(" ")}
+    said = {words[1] for line in done.stdout.splitlines() if (words := line.split())[:1] == ["c1:"]}
+    assert {kind.split()[0] for kind in kinds} == said
+    assert f"  do: {REMEDIES[Damage.WRONG_USER]}\n  more: docs/runbook.md#i5" in explained
+    done = await asyncio.to_thread(run_audit, sale, "--json", "--explain", "--campaign", "c1")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert found["ok"] is False
     assert found["campaigns"][0]["invariants"]["I5"] is False
     assert found["campaigns"][0]["findings"][0]["damage"] == "WRONG_USER"
+    explanations = {one["damage"]: one for one in found["explained"]}
+    assert explanations.keys() == {damage.name for damage in Damage}
+    assert explanations["WRONG_USER"] == {
+        "damage": "WRONG_USER",
+        "invariant": "I5",
+        "found": True,
+        "means": Damage.WRONG_USER.value.words,
+        "do": REMEDIES[Damage.WRONG_USER],
+        "runbook": "docs/runbook.md#i5",
+    }
+    assert not explanations["OVER_QUOTA"]["found"]
 
 
 async def test_the_audits_wrong_uses(line: Line) -> None:
