@@ -10,7 +10,10 @@ from starlette.exceptions import HTTPException
 
 from centre.apply import Applier
 from centre.problems import Problem
+from centre.rebuild import Rebuilder
 from centre.routes import Centre, State, refused, routes
+from flashgrab import keys
+from flashgrab.broker import TopicLog
 from flashgrab.alarms import Alarm, Alarms
 from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError, LedgerUnavailable
@@ -23,6 +26,7 @@ from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 
 MIGRATE_PAUSE_S = 0.5
+KAFKA_MS = 2000
 
 log = structlog.get_logger()
 
@@ -49,6 +53,10 @@ def make_app(
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         now = clock or SystemClock()
         pool, store = Pool(settings.postgres_url), Store(settings.redis_url)
+        apart = Pool(settings.postgres_url)  # a rebuild holds some of its connections for long
+        topic_log = None
+        if settings.kafka_bootstrap:
+            topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=KAFKA_MS)
         centre = Centre(
             pool=pool,
             store=store,
@@ -57,6 +65,7 @@ def make_app(
             applier=Applier(
                 pool, store, schema=settings.campaign_schema, alarms=alarms, reached=reached
             ),
+            rebuilder=Rebuilder(apart, store, topic_log, now, reached),
         )
         work = asyncio.create_task(_work(centre, settings, alarms, cannot_go_on), name="apply")
         try:
@@ -64,8 +73,11 @@ def make_app(
                 yield {"centre": centre}
         finally:
             await end([work])
+            if topic_log is not None:
+                await topic_log.stop()
             await store.close()
             await pool.close()
+            await apart.close()
 
     app = Starlette(
         routes=routes(settings.admin_token),
@@ -99,4 +111,6 @@ async def _work(
         await asyncio.sleep(MIGRATE_PAUSE_S)
     alarms.leave(WAITING)
     centre.migrated = True
-    await centre.applier.run()
+    async with asyncio.TaskGroup() as loops:
+        loops.create_task(centre.applier.run(), name="applier")
+        loops.create_task(centre.rebuilder.run(), name="rebuilder")

@@ -14,7 +14,7 @@ import structlog
 from centre.returns import Returner
 from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import FlashgrabError, LedgerUnavailable, StoreRefused, StoreUnavailable
-from flashgrab.ledger import campaigns
+from flashgrab.ledger import campaigns, rebuilds
 from flashgrab.ledger.campaigns import Campaign
 from flashgrab.ledger.pool import Pool
 from flashgrab.model import Round
@@ -51,6 +51,9 @@ APPLIER, ROUND = "apply", "apply, all"
 log = structlog.get_logger()
 
 
+REBUILDING = "it is being rebuilt; changes arrive with the new epoch"
+
+
 class CannotApply(FlashgrabError):
     """Redis and ledger do not fit together for one campaign; the message says how."""
 
@@ -76,6 +79,8 @@ class Applier:
         self.troubles: dict[str, str] = {}
         """By campaign: why Redis does not have it. At most one entry a campaign."""
         self.returner = Returner(pool, store, reached, alarms)
+        self.lost: set[str] = set()
+        """Those that Redis has lost: nothing but a rebuild brings them back."""
         self._pool = pool
         self._store = store
         self._alarms = alarms or Alarms()
@@ -85,6 +90,7 @@ class Applier:
         self._reached = reached
         self._woken = asyncio.Event()
         self._round_over = asyncio.Event()
+        self._rebuilding: set[str] = set()
         self._agreed_run = ""
         self._agreed_at = 0.0
 
@@ -122,6 +128,10 @@ class Applier:
     async def catch_up(self) -> None:
         """One round. Raises StoreUnavailable and LedgerUnavailable; then nothing is lost."""
         run = await self._store.run_id()
+        self._rebuilding = {r.campaign_id for r in await rebuilds.going_on(self._pool)}
+        over = {c for c, why in self.troubles.items() if why == REBUILDING} - self._rebuilding
+        for campaign_id in over:
+            del self.troubles[campaign_id]
         for campaign_id in await campaigns.behind(self._pool):
             await self._one(campaign_id, run)
         await self.returner.catch_up(run)
@@ -157,6 +167,10 @@ class Applier:
 
     async def _one(self, campaign_id: str, run: str) -> None:
         """One campaign; what is wrong with it does not hold up the others."""
+        if campaign_id in self._rebuilding:
+            self.troubles[campaign_id] = REBUILDING
+            self.lost.discard(campaign_id)
+            return
         campaign = await campaigns.get(self._pool, campaign_id)
         if campaign is None:
             return
@@ -235,6 +249,9 @@ class Applier:
             status=campaign.status,
             quotas=[r.quota for r in campaign.rounds],
         )
+        self.lost.discard(campaign.campaign_id)
+        if code == MISSING:
+            self.lost.add(campaign.campaign_id)
         if code in WHY:
             alarm, why = WHY[code]
             raise CannotApply(why, alarm)

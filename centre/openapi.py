@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from centre.problems import Code
-from centre.requests import Empty, Restock
+from centre.requests import Empty, Rebuild, Restock
 from flashgrab import __version__
 from flashgrab.ids import CAMPAIGN_ID, GRAB_ID, IDEMPOTENCY_KEY
 from flashgrab.ledger.campaigns import PAGE_MAX
@@ -73,14 +73,14 @@ _WRITING = (
 )
 
 
-def _change(summary: str, *more: Code, body: str = "") -> dict[str, Any]:
+def _change(summary: str, *more: Code, body: str = "", optional: bool = False) -> dict[str, Any]:
     schema = _ref(body or "Empty")
     refusals = (*_WRITING, Code.CAMPAIGN_NOT_FOUND, Code.STATUS_CONFLICT, *more)
     return {
         "summary": summary,
         "parameters": [_CAMPAIGN, _KEY],
         "requestBody": {
-            "required": bool(body),
+            "required": bool(body) and not optional,
             "content": {"application/json": {"schema": schema}},
         },
         "responses": {"200": _answer("Done, or done before", _ref("Done")), **_problems(*refusals)},
@@ -161,6 +161,9 @@ def document() -> dict[str, Any]:
             f"{one}/resume": {"post": _change("Go on after a pause")},
             f"{one}/restock": {"post": restock},
             f"{one}/close": {"post": _change("Take it off, for good")},
+            f"{one}/rebuild": {
+                "post": _change("Redis' side anew, from the ledger", body="Rebuild", optional=True)
+            },
             "/v1/grabs/{grab_id}/return": {"post": _return()},
             "/livez": {
                 "get": {"summary": "Is the process alive", "responses": yes, "security": []}
@@ -210,6 +213,18 @@ def _schemas() -> dict[str, Any]:
         "confirmed": {**_FLAG, "description": "Redis is sure to have all of it, and grants"},
         "redis": _or_null(_object(in_redis)),
         "trouble": _or_null(_TEXT),
+        "rebuild_needed": {**_FLAG, "description": "nothing else opens it again"},
+        "rebuild": _or_null(_ref("LastRebuild")),
+    }
+    last_rebuild = {
+        "operation": _TEXT,
+        "step": {"enum": ["DRAIN", "SEED", "SWITCH", "DONE"]},
+        "begun_at": _TIME,
+        "ended_at": _or_null(_TIME),
+        **{
+            name: _or_null(_WHOLE)
+            for name in ("epoch", "cut", "coupons", "taken_over", "lost_max", "lost_seen")
+        },
     }
     done = {
         **dict.fromkeys(("campaign_id", "action", "operation"), _TEXT),
@@ -224,7 +239,12 @@ def _schemas() -> dict[str, Any]:
         "repeated": done["repeated"],
         "applied": {**_FLAG, "description": "Redis has it: the coupon can be granted again"},
     }
-    details = {"round": _WHOLE, "quota": _WHOLE, "trouble": _TEXT}
+    details = {
+        "round": _WHOLE,
+        "quota": _WHOLE,
+        "trouble": _TEXT,
+        "rebuild": _or_null(_ref("LastRebuild")),
+    }
     refusal = {
         "type": {"type": "string", "format": "uri-reference"},
         "title": _TEXT,
@@ -239,7 +259,7 @@ def _schemas() -> dict[str, Any]:
         "differences": {"type": "array", "items": difference},
     }
     _, bodies = msgspec.json.schema_components(
-        (Definition, Restock, Empty), ref_template="#/components/schemas/{name}"
+        (Definition, Restock, Rebuild, Empty), ref_template="#/components/schemas/{name}"
     )
     return {
         **bodies,
@@ -247,6 +267,7 @@ def _schemas() -> dict[str, Any]:
             {"campaigns": {"type": "array", "items": _object(brief)}, "next": _or_null(_TEXT)}
         ),
         "Campaign": _object({**brief, **in_ledger}),
+        "LastRebuild": _object(last_rebuild),
         "Created": _object({**done, "there": _FLAG}),
         "Done": _object({**done, "applied": _FLAG}, details),
         "Returned": _object(returned, {"trouble": _TEXT}),

@@ -30,6 +30,12 @@ class Restock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     add: Annotated[int, Meta(ge=1, le=QUOTA_MAX)]
 
 
+class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether to do without what only Kafka had."""
+
+    without_kafka: bool = False
+
+
 async def body_of(request: Request[Any], kind: type[S]) -> S:
     """A JSON body of this form; unknown fields are refused."""
     raw = await _read(request)

@@ -13,11 +13,13 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from centre import views
 from centre.admin import AdminOnly
 from centre.apply import Applier
-from centre.health import missing
+from centre.health import missing, rebuild_needed
 from centre.openapi import document
 from centre.problems import Code, Problem, problem
+from centre.rebuild import Rebuilder
 from centre.requests import (
     Empty,
+    Rebuild,
     Restock,
     body_of,
     campaign_id_of,
@@ -34,7 +36,7 @@ from flashgrab.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from flashgrab.ledger import campaigns, returns
+from flashgrab.ledger import campaigns, rebuilds, returns
 from flashgrab.ledger.operations import CampaignExists, Change, Operations, Result
 from flashgrab.ledger.pool import Pool
 from flashgrab.store import Store
@@ -53,6 +55,7 @@ class Centre:
     clock: Clock
     operations: Operations
     applier: Applier
+    rebuilder: Rebuilder
     migrated: bool = False
 
 
@@ -100,13 +103,17 @@ async def show(request: Request[State]) -> Response:
     campaign = await campaigns.get(centre.pool, campaign_id)
     if campaign is None:
         raise Problem(Code.CAMPAIGN_NOT_FOUND, f"there is no campaign {campaign_id}")
-    trouble, run, state = centre.applier.troubles.get(campaign_id), "", None
+    trouble, run, state, needed = centre.applier.troubles.get(campaign_id), "", None, ""
+    rebuilt = await rebuilds.last(centre.pool, campaign_id)
     try:
         run = await centre.store.run_id()
         state = await centre.store.read(campaign_id)
+        needed = await rebuild_needed(centre.pool, centre.store, campaign, state, run)
     except (StoreUnavailable, StoreRefused) as error:
         trouble = str(error)
-    return _json(views.full(campaign, state, run, trouble))
+    trouble = centre.rebuilder.waits.get(campaign_id) or needed or trouble
+    shown = views.full(campaign, state, run, trouble)
+    return _json(shown | {"rebuild_needed": bool(needed), "rebuild": views.rebuild(rebuilt)})
 
 
 async def publish(request: Request[State]) -> Response:
@@ -136,6 +143,13 @@ async def restock(request: Request[State]) -> Response:
     return await _change(request, operation, Change("restock", body.round, body.add))
 
 
+async def rebuild(request: Request[State]) -> Response:
+    """POST …/rebuild: Redis' side anew from the ledger, in the next epoch; closed meanwhile."""
+    operation = operation_of(request)
+    body = await body_of(request, Rebuild)
+    return await _change(request, operation, Change("rebuild", without_kafka=body.without_kafka))
+
+
 async def _bare(request: Request[State], change: Change) -> Response:
     operation = operation_of(request)
     await body_of(request, Empty)
@@ -148,10 +162,14 @@ async def _change(request: Request[State], operation: str, change: Change) -> Re
     campaign_id = campaign_id_of(request)
     result: Result = await centre.operations.change(operation, campaign_id, change)
     version = result.fields["version"]
+    centre.rebuilder.wake()
     applied = await centre.applier.applied(campaign_id, version, APPLY_MS_MAX)
     body = result.fields | {"repeated": result.repeated, "applied": applied}
     if not applied:
-        body["trouble"] = centre.applier.troubles.get(campaign_id, WAITING)
+        trouble = centre.rebuilder.waits.get(campaign_id) if change.action == "rebuild" else None
+        body["trouble"] = trouble or centre.applier.troubles.get(campaign_id, WAITING)
+    if change.action == "rebuild":
+        body["rebuild"] = views.rebuild(await rebuilds.last(centre.pool, campaign_id))
     return _json(body)
 
 
@@ -188,7 +206,7 @@ async def readyz(request: Request[State]) -> Response:
     if absent:
         detail = f"missing: {', '.join(absent)}"
         return problem(Code.BACKEND_UNAVAILABLE, detail, missing=absent)
-    return _json({"status": "ready"})
+    return _json({"status": "ready", "rebuild_needed": sorted(centre.applier.lost)})
 
 
 async def openapi(_request: Request[State]) -> Response:
@@ -207,6 +225,7 @@ def routes(admin_token: str) -> list[BaseRoute]:
         Route(f"{one}/resume", resume, methods=["POST"]),
         Route(f"{one}/restock", restock, methods=["POST"]),
         Route(f"{one}/close", close, methods=["POST"]),
+        Route(f"{one}/rebuild", rebuild, methods=["POST"]),
         Route("/grabs/{grab_id}/return", return_, methods=["POST"]),
     ]
     admin_only = [Middleware(AdminOnly, token=admin_token)]

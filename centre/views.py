@@ -4,6 +4,7 @@ from typing import Any
 
 from flashgrab.clock import to_rfc3339
 from flashgrab.ledger.campaigns import Campaign
+from flashgrab.ledger.rebuilds import Rebuild
 from flashgrab.store import CampaignState
 
 
@@ -55,6 +56,21 @@ def full(
         "confirmed": state is not None and bool(run) and state.run == run,
         "redis": _redis(state) if state else None,
         "trouble": trouble,
+    }
+
+
+def rebuild(last: Rebuild | None) -> dict[str, Any] | None:
+    """The latest rebuild, and what it may have cost: `lost_max` is the most acknowledgements that
+    nobody knows any more, `lost_seen` how many of those facts a gateway has seen."""
+    if last is None:
+        return None
+    names = ("epoch", "cut", "coupons", "taken_over", "lost_max", "lost_seen")
+    return {
+        "operation": last.operation,
+        "step": last.step,
+        "begun_at": to_rfc3339(last.begun_ms),
+        "ended_at": to_rfc3339(last.ended_ms) if last.ended_ms else None,
+        **{name: (last.report or {}).get(name) for name in names},
     }
 
 

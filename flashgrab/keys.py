@@ -40,3 +40,18 @@ def devices(campaign_id: str) -> str:
 def outbox(campaign_id: str) -> str:
     """Stream: the facts not yet known to be in the ledger, one entry a script call."""
     return f"{{c:{campaign_id}}}:outbox"
+
+
+def staged(campaign_id: str) -> str:
+    """Hash: the epoch that is being built beside the campaign's own keys."""
+    return f"{{c:{campaign_id}}}:new"
+
+
+def staged_holders(campaign_id: str) -> str:
+    """Hash: holders of that epoch, until lua/rebuild.lua gives them their name."""
+    return f"{{c:{campaign_id}}}:new:holders"
+
+
+def staged_devices(campaign_id: str) -> str:
+    """Hash: devices of that epoch, likewise."""
+    return f"{{c:{campaign_id}}}:new:devices"

@@ -68,5 +68,24 @@ SETTLE = Script("settle", keys=("campaign", "outbox"), args=("epoch", "watermark
 CONFIRM = Script("confirm", keys=("campaign",), args=("epoch", "seq_min", "run"))
 LEASE = Script("lease", keys=("lease",), args=("holder", "epoch", "lease_ms"))
 BOOKS = Script("books", keys=("campaign", "outbox", "round…"), args=("watermark", "entries_max"))
+FENCE = Script("fence", keys=("campaign",), args=("epoch", "run"))
+STAGE = Script(
+    "stage",
+    keys=("staged", "holders", "devices"),
+    args=("epoch", "page"),
+    repeats=("name", "value"),
+)
+REBUILD = Script(
+    "rebuild",
+    keys=(
+        *("campaign", "holders", "devices", "outbox"),
+        *("staged", "new_holders", "new_devices", "round…"),
+    ),
+    args=(
+        *("schema", "epoch", "run", "version", "operation", "definition"),
+        *("per_user", "per_device", "outbox_max", "status", "seq", "users", "devices_n"),
+    ),
+    repeats=("opens_at", "closes_at", "quota", "granted", "returned"),
+)
 
-ALL = (GRAB, PUBLISH, APPLY, RETURN, SETTLE, CONFIRM, LEASE, BOOKS)
+ALL = (GRAB, PUBLISH, APPLY, RETURN, SETTLE, CONFIRM, LEASE, BOOKS, FENCE, STAGE, REBUILD)

@@ -14,6 +14,8 @@ from flashgrab.scripts import READS, SCHEMA
 
 PREFIX = "FLASHGRAB_"
 
+KAFKA = "host:port,… of Kafka; the centre asks it in a rebuild how far it is"
+
 S = TypeVar("S", bound="PartSettings")
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -111,7 +113,7 @@ class RelaySettings(PartSettings):
     """Outbox to Kafka."""
 
     metrics_port: int = Field(9101, ge=0, le=65535, description="loopback port of /metrics")
-    kafka_bootstrap: str = Field(description="host:port,… of Kafka")
+    kafka_bootstrap: str = Field(description=KAFKA)
     relay_name: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
@@ -124,7 +126,7 @@ class WorkerSettings(PartSettings):
     """Kafka to ledger, watermark, live audit."""
 
     metrics_port: int = Field(9102, ge=0, le=65535, description="loopback port of /metrics")
-    kafka_bootstrap: str = Field(description="host:port,… of Kafka")
+    kafka_bootstrap: str = Field(description=KAFKA)
     kafka_session_timeout_ms: int = Field(
         6000, ge=1000, le=300_000, description="silence after which Kafka gives a worker up, ms"
     )
@@ -141,6 +143,7 @@ class CentreSettings(PartSettings):
     """Management."""
 
     metrics_port: int = Field(9103, ge=0, le=65535, description="loopback port of /metrics")
+    kafka_bootstrap: str = Field("", description=KAFKA)
     centre_port: int = Field(8001, ge=0, le=65535, description="port of the centre")
     postgres_url: str = Field(description="the ledger", repr=False)
     admin_token: str = Field(min_length=16, description="Bearer token of management", repr=False)

@@ -54,6 +54,8 @@ class Account:
     async def fold(self, snapshot: Snapshot, book: CampaignBook) -> None:
         """One step towards the watermark."""
         after, upto = self.audited, min(book.watermark, self.audited + STEP)
+        if void_end := await snapshot.void_end(self.campaign_id, after):
+            upto = min(book.watermark, max(upto, void_end))  # millions of seqs with nothing in them
         where = (self.campaign_id, after, upto)
         rows = await snapshot.sums(*where)
         self.sums = total(self.sums, {r.round: Sum(r.granted, r.returned) for r in rows})

@@ -16,7 +16,7 @@ from flashgrab.broker import TopicLog
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable
 from flashgrab.events import OutboxEntry
-from flashgrab.ledger import progress
+from flashgrab.ledger import progress, rebuilds
 from flashgrab.ledger.pool import Pool
 from flashgrab.store import GatewayReport, OutboxStanding, Store
 from flashgrab.telemetry import Metrics
@@ -38,6 +38,7 @@ CONFIRM_REFUSALS = {
     1: (Alarm.REDIS_DATA_LOST, "its key went missing"),
     2: (Alarm.EPOCH_DIFFERS, "Redis has another epoch than the ledger"),
     3: (Alarm.REDIS_STALE, "its data are too old"),
+    4: (Alarm.CAMPAIGN_CLOSED, "it is being rebuilt"),
 }
 ALARMS = (Alarm.CAMPAIGN_CLOSED, *(alarm for alarm, _ in CONFIRM_REFUSALS.values()))
 
@@ -96,10 +97,13 @@ class Confirmation:
         reports = await self._store.gateways()
         in_ledger = {s.campaign_id: s for s in await progress.standings(self._pool)}
         stay: dict[str, Closed] = {}
+        rebuilding = {r.campaign_id for r in await rebuilds.going_on(self._pool)}
         for campaign_id, standing in closed.items():
             refused: Closed | None
             if campaign_id not in in_ledger:
                 refused = Alarm.CAMPAIGN_CLOSED, "the ledger does not know it"
+            elif campaign_id in rebuilding:
+                refused = CONFIRM_REFUSALS[4]
             elif in_ledger[campaign_id].epoch != standing.epoch:
                 refused = CONFIRM_REFUSALS[2]
             else:

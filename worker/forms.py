@@ -31,6 +31,7 @@ Reason = Literal[
     "UNKNOWN_CAMPAIGN",
     "UNKNOWN_ROUND",
     "UNKNOWN_EPOCH",  # an epoch that the ledger has not opened
+    "CLOSED_EPOCH",  # of an epoch that a rebuild has closed without it (found when writing)
     "CONFLICT",  # the serial is another fact's already (found when writing)
     "UNKNOWN_GRANT",  # a return of a coupon that the ledger does not have (found when writing)
 ]

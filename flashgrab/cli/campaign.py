@@ -149,6 +149,49 @@ def close(
     _change(data, campaign_id, "close", operation, json)
 
 
+@app.command(epilog="Example: flashgrab campaign rebuild spring-618 --within 120")
+def rebuild(
+    campaign_id: IdArgument,
+    within: Annotated[float, typer.Option(min=0, help="Wait so long (s) for its end.")] = 120,
+    without_kafka: Annotated[
+        bool,
+        typer.Option("--without-kafka", help="Kafka is gone for good: give up what only it has."),
+    ] = False,
+    operation: OperationOption = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Build Redis' side of a campaign anew from the ledger, under the next epoch.
+
+    For a campaign that stays closed (NOT_WARMED) because Redis lost its data or knows too little.
+    It is closed until the end; says how many acknowledgements may be lost at the most.
+    """
+    _checked(campaign_id)
+    key = _operation(operation)
+
+    def say(how_far: str) -> None:
+        print(f"rebuild of {campaign_id}: {how_far}", file=sys.stderr)
+
+    with _centre(data, writes=True) as centre:
+        done = _refused(
+            lambda: campaigns.rebuild(
+                centre, campaign_id, key, within_s=within, without_kafka=without_kafka, say=say
+            )
+        )
+    _finish(done, json)
+
+
+def _rebuilt(report: dict[str, Any]) -> str:
+    if report["epoch"] is None:
+        return ""
+    return (
+        f", epoch {report['epoch']} with {report['coupons']:,} coupons up to seq"
+        f" {report['cut']:,}; {report['taken_over']:,} taken over from the old outbox,"
+        f" at most {report['lost_max']:,} acknowledgements lost"
+        f" ({report['lost_seen']:,} facts were seen by somebody)"
+    )
+
+
 def _change(
     data: Path | None,
     campaign_id: str,
@@ -168,6 +211,8 @@ def _finish(done: dict[str, Any], json: bool) -> None:
     text = f"campaign {done['campaign_id']} {done['action']}: {done['status']}"
     if "quota" in done:
         text += f", round {done['round']} has quota {done['quota']}"
+    if done.get("rebuild"):
+        text += _rebuilt(done["rebuild"])
     text += f" (version {done['version']}{', applied before' if done['repeated'] else ''})"
     _say(done, json, text)
     if not done["applied"]:

@@ -240,3 +240,29 @@ def _demo(number: int) -> Definition:
 
 def _shown(value: object) -> str:
     return "not set" if value is None else repr(value)
+
+
+def rebuild(
+    centre: Centre,
+    campaign_id: str,
+    operation: str,
+    *,
+    within_s: float,
+    without_kafka: bool = False,
+    say: Callable[[str], None] = lambda _how_far: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Rebuild a campaign, and wait for its end; what the centre said last, `applied` or not.
+
+    Asking again with the operation id begins nothing anew. `say` hears how far it is.
+    """
+    body = {"without_kafka": True} if without_kafka else {}
+    until, said = time.monotonic() + within_s, ""
+    while True:
+        done = centre.change(campaign_id, "rebuild", operation, body)
+        if done["applied"] or time.monotonic() > until:
+            return done
+        if done["trouble"] != said:
+            said = done["trouble"]
+            say(said)
+        sleep(PAUSE_S_MIN)

@@ -148,6 +148,8 @@ async def _close(connection: Any, known: list[Mapping[str, int]]) -> None:
         "UPDATE campaigns SET applied_version = greatest(applied_version, 1)"
         " WHERE status <> 'DRAFT'"
     )
+    # one that was under way knew another ledger
+    await connection.execute("DELETE FROM rebuilds WHERE step <> 'DONE'")
 
 
 async def _has_rows(connection: Any) -> bool:

@@ -29,7 +29,8 @@ class RoundBook:
 
 @dataclass(frozen=True, slots=True)
 class CampaignBook:
-    """A campaign's head. `dead` letters wait for a retry. `applied`: Redis has this version."""
+    """A campaign's head. `dead` letters wait for a retry; those of a closed epoch, whose seqs are
+    void, wait for nothing. `applied`: Redis has this version."""
 
     campaign_id: str
     epoch: int
@@ -180,7 +181,8 @@ class Snapshot:
         row = await self._connection.fetchrow(
             "SELECT c.epoch, c.version = c.applied_version AS applied, c.per_user, c.per_device,"
             " coalesce(w.watermark, 0) AS watermark, (SELECT count(*) FROM dead d"
-            " WHERE d.campaign_id = c.campaign_id AND d.retried_ms IS NULL) AS dead"
+            " WHERE d.campaign_id = c.campaign_id AND d.retried_ms IS NULL"
+            " AND d.reason <> 'CLOSED_EPOCH') AS dead"
             " FROM campaigns c LEFT JOIN watermarks w USING (campaign_id)"
             " WHERE c.campaign_id = $1 AND c.status <> 'DRAFT'",
             campaign_id,
@@ -214,6 +216,17 @@ class Snapshot:
             return []
         rows = await self._connection.fetch(_GAPS, campaign_id, after, upto, most)
         return [(row["from_seq"], row["to_seq"]) for row in rows]
+
+    async def void_end(self, campaign_id: str, after: int) -> int:
+        """The last seq of the void range that the seq after `after` is in, 0 where in none."""
+        return int(
+            await self._connection.fetchval(
+                "SELECT coalesce(max(to_seq), 0) FROM voids"
+                " WHERE campaign_id = $1 AND from_seq <= $2 + 1 AND to_seq > $2",
+                campaign_id,
+                after,
+            )
+        )
 
     async def doubles(self, campaign_id: str, after: int, upto: int, most: int) -> list[int]:
         """Seqs that more than one row has."""

@@ -147,14 +147,15 @@ async def first_time(pool: Pool, campaign_id: str) -> AsyncIterator[Campaign | N
         await tx.execute(_MARK, campaign_id, campaign.version)
 
 
-async def locked(tx: "Transaction", campaign_id: str) -> Campaign | None:
-    """One campaign, which no one else changes until the transaction ends.
+async def locked(tx: "Transaction", campaign_id: str, *, alone: bool = False) -> Campaign | None:
+    """One campaign, which no one else changes until the transaction ends; `alone` waits, besides,
+    for the transactions that write its facts, and holds up new ones.
 
     The lock comes first, in a statement of its own: a single one would see the rounds as they
     were when it began to wait, beside the campaign as it is after the wait.
     """
-    lock = "SELECT 1 FROM campaigns WHERE campaign_id = $1 FOR UPDATE"
-    if await tx.fetchval(lock, campaign_id) is None:
+    lock = "SELECT 1 FROM campaigns WHERE campaign_id = $1 FOR "
+    if await tx.fetchval(lock + ("UPDATE" if alone else "NO KEY UPDATE"), campaign_id) is None:
         return None
     row = await tx.fetchrow(f"{SELECT} WHERE c.campaign_id = $1", campaign_id)
     assert row is not None

@@ -15,6 +15,8 @@ import asyncpg
 
 from flashgrab.errors import LedgerUnavailable, StaleWriter
 from flashgrab.events import Fact
+from flashgrab.ledger import closed
+from flashgrab.ledger.closed import CLOSED_EPOCH
 from flashgrab.ledger.pool import Pool
 
 if TYPE_CHECKING:
@@ -271,13 +273,26 @@ async def add(connection: "Connection", grants: Sequence[Grant]) -> list[Letter]
 async def _add_all(
     connection: "Connection", grants: Sequence[Grant], add_rows: AddRows
 ) -> tuple[Counts, Counts, list[Letter]]:
-    """Grants, then returns, which are of grants of before or of now: what of both was new."""
+    """Grants, then returns, which are of grants of before or of now: what of both was new.
+
+    What comes too late, from an epoch that was closed without it, is a dead letter.
+    """
+    late = await closed.late(connection, [grant.fact for grant in grants]) if grants else ()
+    letters = [_late(grants[n]) for n in sorted(late)]
+    if late:
+        grants = [grant for n, grant in enumerate(grants) if n not in late]
     granted = [grant for grant in grants if grant.fact.event == "grab.granted"]
     returned = [grant for grant in grants if grant.fact.event != "grab.granted"]
     rows, conflicts = await add_rows(connection, granted) if granted else ([], [])
     back, refused = await _give_back(connection, returned) if returned else ([], [])
     await _count(connection, rows, back)
-    return rows, back, [*conflicts, *refused]
+    return rows, back, [*letters, *conflicts, *refused]
+
+
+def _late(grant: Grant) -> Letter:
+    fact = grant.fact
+    detail = f"serial {fact.serial} of epoch {fact.epoch}, which a rebuild has closed without it"
+    return Letter(CLOSED_EPOCH, detail, grant.key, grant.value, fact.campaign_id, fact.seq)
 
 
 async def _add_rows(

@@ -12,6 +12,7 @@ import msgspec
 
 from flashgrab.clock import Clock
 from flashgrab.errors import DefinitionInvalid, OperationRefused
+from flashgrab.ledger import rebuilds
 from flashgrab.ledger.campaigns import Campaign, locked
 from flashgrab.ledger.pool import Pool
 from flashgrab.model import QUOTA_MAX, Definition, Status, fix_times, parse, to_plain
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Transaction = PoolConnectionProxy[asyncpg.Record]
 
-Action = Literal["publish", "pause", "resume", "restock", "close"]
+Action = Literal["publish", "pause", "resume", "restock", "close", "rebuild"]
 
 DIFFERENCES_MAX = 50
 _LOCK_SEED = 0x6F70
@@ -43,21 +44,25 @@ MOVES: dict[Action, Move] = {
     "resume": Move(frozenset({"PAUSED"}), "PUBLISHED"),
     "restock": Move(frozenset({"PUBLISHED", "PAUSED"}), None),
     "close": Move(frozenset({"PUBLISHED", "PAUSED"}), "OFFLINE"),
+    "rebuild": Move(frozenset({"PUBLISHED", "PAUSED", "OFFLINE"}), None),
 }
 """The transitions; anything that is not here is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of an existing campaign; `round` and `add` belong to restock."""
+    """A change of an existing campaign; `round` and `add` belong to restock, `without_kafka` to
+    rebuild: Kafka is gone for good, and what only it had is not waited for."""
 
     action: Action
     round: int = 0
     add: int = 0
+    without_kafka: bool = False
 
     def request(self, campaign_id: str) -> dict[str, Any]:
         """What the operation id stands for."""
         request: dict[str, Any] = {"action": self.action, "campaign_id": campaign_id}
+        request |= {"without_kafka": True} if self.without_kafka else {}
         return request | ({"round": self.round, "add": self.add} if self.round else {})
 
 
@@ -140,6 +145,8 @@ class Operations:
                 await self._publish(tx, campaign)
             if change.action == "restock":
                 fields |= await _restock(tx, campaign, change)
+            if change.action == "rebuild":
+                await self._rebuild(tx, campaign, operation, change)
             await tx.execute(
                 "UPDATE campaigns SET status = $2, version = $3, operation = $4"
                 " WHERE campaign_id = $1",
@@ -165,6 +172,18 @@ class Operations:
             campaign.campaign_id,
             now_ms,
         )
+
+    async def _rebuild(
+        self, tx: "Transaction", campaign: Campaign, operation: str, change: Change
+    ) -> None:
+        """It begins with its row; centre/rebuild.py does the rest."""
+        campaign_id, without = campaign.campaign_id, change.without_kafka
+        if not campaign.applied_version:
+            why = f"campaign {campaign_id} was never in Redis: there is nothing to rebuild"
+            raise OperationRefused("STATUS_CONFLICT", why)
+        if not await rebuilds.begin(tx, campaign_id, operation, without, self._clock.now_ms()):
+            why = f"campaign {campaign_id} is being rebuilt already; `campaign show` says how far"
+            raise OperationRefused("STATUS_CONFLICT", why)
 
 
 def differences(there: Definition, given: Definition) -> list[Difference]:

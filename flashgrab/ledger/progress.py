@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flashgrab.ledger.pool import Pool
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +59,15 @@ FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS n FROM ({_SEQS}) AS s) AS 
 WHERE seq = $2 + n
 """  # noqa: S608 (constants only)
 
-_HOLES = f"""
+HOLES = f"""
 SELECT before + 1 AS from_seq, seq - 1 AS to_seq
 FROM (SELECT seq, lag(seq, 1, $2) OVER (ORDER BY seq) AS before
       FROM ({_SEQS} UNION SELECT $3 + 1) AS s) AS neighbours
-WHERE seq > before + 1 ORDER BY seq LIMIT $4
+WHERE seq > before + 1
 """  # noqa: S608 (constants only)
+"""Ranges of seqs above $2, up to $3, that the ledger does not account for."""
 
-_STORE = """
+STORE = """
 INSERT INTO watermarks (campaign_id, watermark, at_ms) VALUES ($1, $2, $3)
 ON CONFLICT (campaign_id) DO UPDATE SET watermark = $2, at_ms = $3
 WHERE watermarks.watermark < $2
@@ -96,7 +104,7 @@ async def advance(pool: Pool, campaign_id: str, watermark: int, step: int, at_ms
         start = void_end or watermark
         end = await connection.fetchval(_PREFIX, campaign_id, start, start + step) or start
         if end > watermark:
-            await connection.execute(_STORE, campaign_id, end, at_ms)
+            await connection.execute(STORE, campaign_id, end, at_ms)
     return int(end)
 
 
@@ -105,14 +113,27 @@ async def holes(
 ) -> list[tuple[int, int]]:
     """Seqs between watermark and `to_seq` (inclusive) that the ledger does not have, as ranges."""
     async with pool.connection() as connection:
-        rows = await connection.fetch(_HOLES, campaign_id, watermark, to_seq, ranges_max)
+        rows = await connection.fetch(
+            f"{HOLES} ORDER BY seq LIMIT $4", campaign_id, watermark, to_seq, ranges_max
+        )
     return [(row["from_seq"], row["to_seq"]) for row in rows]
 
 
 async def highest_seq(pool: Pool, campaign_id: str) -> int:
     """The highest seq that the ledger knows to have been given, 0 where there is none."""
     async with pool.connection() as connection:
-        return int(await connection.fetchval(_HIGHEST, campaign_id))
+        return await highest(connection, campaign_id)
+
+
+async def highest(connection: "Connection", campaign_id: str) -> int:
+    """The same, inside a transaction."""
+    return int(await connection.fetchval(_HIGHEST, campaign_id))
+
+
+async def watermark(connection: "Connection", campaign_id: str) -> int:
+    """The campaign's watermark, inside a transaction."""
+    query = "SELECT watermark FROM watermarks WHERE campaign_id = $1"
+    return int(await connection.fetchval(query, campaign_id) or 0)
 
 
 async def next_offsets(pool: Pool, topic: str) -> dict[int, int]:

@@ -4,7 +4,7 @@ A test holds the list against what the migrations make.
 """
 
 TABLES = (
-    *("campaigns", "rounds", "operations"),
+    *("campaigns", "rounds", "operations", "rebuilds"),
     *("coupons", "returns", "voids", "dead"),
     *("offsets", "watermarks"),
 )

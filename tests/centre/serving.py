@@ -22,7 +22,9 @@ from flashgrab.store import Store
 
 ADMIN_TOKEN = "t" * 32
 NOW_MS = 1_800_000_000_000
-TABLES = "campaigns, rounds, operations, coupons, offsets, dead, watermarks, voids, returns"
+TABLES = (
+    "campaigns, rounds, operations, coupons, offsets, dead, watermarks, voids, returns, rebuilds"
+)
 
 
 class StillClock:

@@ -74,6 +74,7 @@ async def _fill(url: str, coupons: int = 300) -> None:
         "INSERT INTO watermarks VALUES ('sale', 300, 8)",
         "INSERT INTO voids VALUES ('sale', 301, 400, 2)",
         "INSERT INTO returns VALUES ('sale', 7, 'op', 9, 1, NULL, NULL)",
+        "INSERT INTO rebuilds VALUES ('op3', 'sale', 'DONE', false, 2, 300, 400, '{}', 8, 9)",
     )
 
 

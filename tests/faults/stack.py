@@ -185,11 +185,15 @@ class FaultStack:
         workers = range(1, shape.workers + 1)
         self.workers = [self._part("worker", f"worker-{n}", self._worker(n)) for n in workers]
         port = free_port()
-        told = self._redis("centre") | {
-            "POSTGRES_URL": self._through("centre>postgres", self.postgres.url),
-            "CENTRE_PORT": str(port),
-            "ADMIN_TOKEN": ADMIN_TOKEN,
-        }
+        told = (
+            self._redis("centre")
+            | self._kafka()
+            | {
+                "POSTGRES_URL": self._through("centre>postgres", self.postgres.url),
+                "CENTRE_PORT": str(port),
+                "ADMIN_TOKEN": ADMIN_TOKEN,
+            }
+        )
         self.centre = self._part("centre", "centre", told, port)
         for link, proxy in links.items():
             self._lead(link.partition(">")[2], proxy)

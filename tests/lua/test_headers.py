@@ -9,8 +9,8 @@ from flashgrab.outcomes import BY_SCRIPT_CODE, Outcome, Verdict
 from flashgrab.scripts import ALL, CHECKOUT, Script
 
 PARTS = ("KEYS", "ARGV", "RETURNS", "INVARIANT", "COST")
-READS = {"TIME", "HMGET", "EXISTS", "XRANGE"}
-WRITES = {"XADD", "HSET", "HDEL", "XTRIM"}
+READS = {"TIME", "HMGET", "EXISTS", "XRANGE", "HLEN"}
+WRITES = {"XADD", "HSET", "HDEL", "XTRIM", "UNLINK", "RENAME"}
 """Commands that cannot fail on well-typed keys; no relative ones (HINCRBY and the like)."""
 TYPES = {"hash", "stream"}
 GLOBALS = {
@@ -29,6 +29,9 @@ FLAGS = {
     "confirm": "#!lua flags=allow-oom",
     "lease": "#!lua flags=allow-oom",
     "books": "#!lua flags=no-writes",
+    "fence": "#!lua flags=allow-oom",
+    "stage": "",
+    "rebuild": "",
 }
 """grab, return, publish have none: when memory is full, their first write is refused, no sooner."""
 

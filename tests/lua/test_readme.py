@@ -19,10 +19,10 @@ def table(heading: str) -> dict[str, list[str]]:
 
 
 def written(field: str) -> set[str]:
-    """The scripts besides publish that set a field of a campaign or a round."""
+    """The scripts that set a field, besides publish and rebuild, which write them all."""
     names = set()
     for name, header in HEADERS.items():
-        if name == "publish":
+        if name in ("publish", "rebuild"):
             continue
         sets = re.findall(r"'HSET', (?:campaign|round|round_key|KEYS\[i\]),([^)]+)\)", header.body)
         if any(re.search(rf"'{field}',", fields) for fields in sets):

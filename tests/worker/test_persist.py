@@ -291,18 +291,18 @@ async def test_a_conflicting_row_is_a_dead_letter_and_the_first_one_stays(line: 
     """Another user, request, epoch or seq under a serial that is taken; a repeat is no conflict."""
     await line.publish("c1", 100)
     await line.sql("UPDATE campaigns SET epoch = 2")
-    first = [message(n) for n in range(1, 7)]
+    first = [message(n, epoch=2) for n in range(1, 7)]
     await line.send(*first)
     async with line.running(line.persist()):
         await line.persisted("c1", 6)
         await line.send(
             *first,
-            message(1, user_id="thief"),
-            message(2, request_id="other"),
-            message(3, epoch=2),
-            message(4, seq=44),
-            message(7),
-            message(7, user_id="twin"),
+            message(1, epoch=2, user_id="thief"),
+            message(2, epoch=2, request_id="other"),
+            message(3, epoch=1),
+            message(4, epoch=2, seq=44),
+            message(7, epoch=2),
+            message(7, epoch=2, user_id="twin"),
         )
         await line.persisted("c1", 7)
         await until(lambda: _count(line, 5))

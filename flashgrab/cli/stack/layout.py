@@ -99,6 +99,7 @@ def lay_out(
         "relay": redis | events,
         "worker": redis | events | ledger | group | named,
         "centre": redis
+        | events
         | ledger
         | {"CENTRE_PORT": str(centre_port), "ADMIN_TOKEN": secrets.admin_token},
     }
