@@ -51,9 +51,6 @@ APPLIER, ROUND = "apply", "apply, all"
 log = structlog.get_logger()
 
 
-REBUILDING = "it is being rebuilt; changes arrive with the new epoch"
-
-
 class CannotApply(FlashgrabError):
     """Redis and ledger do not fit together for one campaign; the message says how."""
 
@@ -129,9 +126,6 @@ class Applier:
         """One round. Raises StoreUnavailable and LedgerUnavailable; then nothing is lost."""
         run = await self._store.run_id()
         self._rebuilding = {r.campaign_id for r in await rebuilds.going_on(self._pool)}
-        over = {c for c, why in self.troubles.items() if why == REBUILDING} - self._rebuilding
-        for campaign_id in over:
-            del self.troubles[campaign_id]
         for campaign_id in await campaigns.behind(self._pool):
             await self._one(campaign_id, run)
         await self.returner.catch_up(run)
@@ -168,9 +162,9 @@ class Applier:
     async def _one(self, campaign_id: str, run: str) -> None:
         """One campaign; what is wrong with it does not hold up the others."""
         if campaign_id in self._rebuilding:
-            self.troubles[campaign_id] = REBUILDING
+            self.troubles.pop(campaign_id, None)
             self.lost.discard(campaign_id)
-            return
+            return  # its end brings Redis to the target
         campaign = await campaigns.get(self._pool, campaign_id)
         if campaign is None:
             return

@@ -39,6 +39,7 @@ from flashgrab.errors import (
 from flashgrab.ledger import campaigns, rebuilds, returns
 from flashgrab.ledger.operations import CampaignExists, Change, Operations, Result
 from flashgrab.ledger.pool import Pool
+from flashgrab.ledger.rebuilds import Rebuild as Rebuilt
 from flashgrab.store import Store
 
 APPLY_MS_MAX = 2000
@@ -111,7 +112,7 @@ async def show(request: Request[State]) -> Response:
         needed = await rebuild_needed(centre.pool, centre.store, campaign, state, run)
     except (StoreUnavailable, StoreRefused) as error:
         trouble = str(error)
-    trouble = centre.rebuilder.waits.get(campaign_id) or needed or trouble
+    trouble = _rebuilding(centre, rebuilt) or needed or trouble
     shown = views.full(campaign, state, run, trouble)
     return _json(shown | {"rebuild_needed": bool(needed), "rebuild": views.rebuild(rebuilt)})
 
@@ -165,12 +166,21 @@ async def _change(request: Request[State], operation: str, change: Change) -> Re
     centre.rebuilder.wake()
     applied = await centre.applier.applied(campaign_id, version, APPLY_MS_MAX)
     body = result.fields | {"repeated": result.repeated, "applied": applied}
+    rebuilt = await rebuilds.last(centre.pool, campaign_id)
     if not applied:
-        trouble = centre.rebuilder.waits.get(campaign_id) if change.action == "rebuild" else None
-        body["trouble"] = trouble or centre.applier.troubles.get(campaign_id, WAITING)
+        trouble = centre.applier.troubles.get(campaign_id, WAITING)
+        body["trouble"] = _rebuilding(centre, rebuilt) or trouble
     if change.action == "rebuild":
-        body["rebuild"] = views.rebuild(await rebuilds.last(centre.pool, campaign_id))
+        body["rebuild"] = views.rebuild(rebuilt)
     return _json(body)
+
+
+def _rebuilding(centre: Centre, last: Rebuilt | None) -> str:
+    """How far a rebuild is that goes on, "" without one."""
+    if last is None or last.step == "DONE":
+        return ""
+    how_far = centre.rebuilder.waits.get(last.campaign_id, "another centre is at it")
+    return f"it is being rebuilt: {how_far}; changes arrive with the new epoch"
 
 
 async def return_(request: Request[State]) -> Response:
@@ -206,7 +216,7 @@ async def readyz(request: Request[State]) -> Response:
     if absent:
         detail = f"missing: {', '.join(absent)}"
         return problem(Code.BACKEND_UNAVAILABLE, detail, missing=absent)
-    return _json({"status": "ready", "rebuild_needed": sorted(centre.applier.lost)})
+    return _json({"status": "ready", "rebuild_needed": len(centre.applier.lost)})
 
 
 async def openapi(_request: Request[State]) -> Response:

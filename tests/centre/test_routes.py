@@ -438,18 +438,28 @@ async def test_redis_away(migrated: Servers) -> None:
             assert (shown["redis"]["status"], shown["confirmed"]) == ("PAUSED", False)
 
 
-async def test_a_lost_campaign_is_shown(served: Served) -> None:
-    """Redis has lost the campaign: not warmed, the change is not applied, and why."""
+async def test_a_lost_campaign_is_shown_and_rebuilt(served: Served) -> None:
+    """Redis has lost the campaign: not warmed, the change is not applied, and why; a rebuild, asked
+    for until it is over, brings it back with the change, and says what it may have cost."""
     campaign_id = await served.created(publish=True)
     await served.centre.store._redis.flushall()
     done = (await served.post(f"/v1/campaigns/{campaign_id}/pause")).json()
     assert (done["applied"], done["trouble"].startswith("Redis has lost it")) == (False, True)
-    shown = (await served.http.get(f"/v1/campaigns/{campaign_id}")).json()
-    assert (shown["warmed"], shown["confirmed"], shown["trouble"]) == (
-        False,
-        False,
-        done["trouble"],
-    )
+    shown = body_of(await served.http.get(f"/v1/campaigns/{campaign_id}"), "Campaign")
+    assert (shown["warmed"], shown["confirmed"], shown["rebuild_needed"]) == (False, False, True)
+    assert f"`flashgrab campaign rebuild {campaign_id}`" in shown["trouble"]
+    assert (await served.http.get("/readyz")).json()["rebuild_needed"] >= 1
+    key, path = operation(), f"/v1/campaigns/{campaign_id}/rebuild"
+    for _ in range(10):
+        done = body_of(await served.post(path, {"without_kafka": True}, key=key), "Done")
+        if done["applied"]:
+            break
+    report = done["rebuild"]
+    assert (report["step"], report["epoch"], report["coupons"]) == ("DONE", 2, 0)
+    assert 0 <= report["lost_seen"] <= report["lost_max"]
+    shown = body_of(await served.http.get(f"/v1/campaigns/{campaign_id}"), "Campaign")
+    assert (shown["confirmed"], shown["rebuild_needed"], shown["trouble"]) == (True, False, None)
+    assert (shown["redis"]["status"], shown["redis"]["epoch"]) == ("PAUSED", 2)
 
 
 async def test_a_fault_of_ours_shows_no_trace(
@@ -489,7 +499,7 @@ async def test_health_and_description_need_no_token(served: Served) -> None:
     """/livez, /readyz and /openapi.json answer anybody."""
     async with client(served.base_url) as http:
         assert (await http.get("/livez")).json() == {"status": "alive"}
-        assert (await http.get("/readyz")).json() == {"status": "ready"}
+        assert (await http.get("/readyz")).json()["status"] == "ready"
         assert (await http.get("/openapi.json")).json() == document()
 
 
