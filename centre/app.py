@@ -13,8 +13,8 @@ from centre.problems import Problem
 from centre.rebuild import Rebuilder
 from centre.routes import Centre, State, refused, routes
 from flashgrab import keys
-from flashgrab.broker import TopicLog
 from flashgrab.alarms import Alarm, Alarms
+from flashgrab.broker import TopicLog
 from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError, LedgerUnavailable
 from flashgrab.ledger.migrate import WAITING, SchemaNewer, migrate
@@ -65,7 +65,9 @@ def make_app(
             applier=Applier(
                 pool, store, schema=settings.campaign_schema, alarms=alarms, reached=reached
             ),
-            rebuilder=Rebuilder(apart, store, topic_log, now, reached),
+            rebuilder=Rebuilder(
+                apart, store, topic_log, now, reached, schema=settings.campaign_schema
+            ),
         )
         work = asyncio.create_task(_work(centre, settings, alarms, cannot_go_on), name="apply")
         try:

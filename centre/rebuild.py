@@ -24,6 +24,7 @@ from flashgrab.ledger.facts import Grant
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.rebuilds import Rebuild, Seen
 from flashgrab.rebuilding import FENCED, SeedRound
+from flashgrab.scripts import SCHEMA
 from flashgrab.store import OUTBOX_MAX, OutboxStanding, Store
 
 PAUSE_MS = 1000
@@ -68,6 +69,7 @@ class Rebuilder:
     reached: Callable[[str], None] = lambda _step: None
     grace_ms: int = GRACE_MS
     outbox_max: int = OUTBOX_MAX
+    schema: str = SCHEMA
     waits: dict[str, str] = field(default_factory=dict)
     """By campaign: what its rebuild waits for, or does. At most one entry a campaign."""
     _before: dict[str, _Wait] = field(default_factory=dict)
@@ -163,13 +165,14 @@ class Rebuilder:
 
     async def _fence(self, campaign_id: str, wait: _Wait) -> OutboxStanding | None:
         """Nothing is granted from now on, by whichever server this is; its standing."""
-        there = (await self.store.standings([campaign_id])).get(campaign_id)
-        if there is None:
+        epoch = await self.store.epoch(campaign_id)
+        if not epoch:
             return None
         run = await self.store.run_id()
-        code, seq, whole = await rebuilding.fence(self.store, campaign_id, there.epoch, run)
+        code, seq, whole = await rebuilding.fence(self.store, campaign_id, epoch, run)
+        there = (await self.store.standings([campaign_id])).get(campaign_id)
         if code == FENCED:
-            wait.seq, wait.epoch = max(wait.seq, seq), max(wait.epoch, there.epoch)
+            wait.seq, wait.epoch = max(wait.seq, seq), max(wait.epoch, epoch)
             wait.whole_run = run if whole or wait.whole_run == run else ""
             await self.store.announce(campaign_id)
         return there
@@ -274,6 +277,7 @@ class Rebuilder:
         return await rebuilding.switch(
             self.store,
             rebuild.campaign_id,
+            schema=self.schema,
             epoch=rebuild.epoch,
             run=await self.store.run_id(),
             version=target.version,

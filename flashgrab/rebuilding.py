@@ -79,6 +79,7 @@ async def switch(
     store: Store,
     campaign_id: str,
     *,
+    schema: str,
     epoch: int,
     run: str,
     version: int,
@@ -97,7 +98,7 @@ async def switch(
     touched = [keys.campaign(campaign_id), keys.holders(campaign_id), keys.devices(campaign_id)]
     touched += [keys.outbox(campaign_id), *_staged(campaign_id)]
     touched += [keys.round_(campaign_id, number) for number in range(1, len(rounds) + 1)]
-    args: list[str | int] = [scripts.SCHEMA, epoch, run, version, operation]
+    args: list[str | int] = [schema, epoch, run, version, operation]
     args += [json.dumps(definition), per_user, per_device, outbox_max, status, seq, users, devices]
     for round_ in rounds:
         args += round_
