@@ -12,7 +12,8 @@ from worker.forms import against_ledger, judge
 async def retry(
     pool: Pool, digests: Sequence[bytes], at_ms: int, repaired: bytes | None = None
 ) -> list[Tried]:
-    """What became of each. With `repaired` that is read in place of the messages that came.
+    """What became of each. With `repaired` that is read in place of the messages that came, and
+    only a row settles them.
 
     One transaction. Raises LedgerUnavailable.
     """
@@ -34,7 +35,7 @@ async def retry(
             return _keeping(letter, refused.reason, refused.detail)
         return Grant(fact, letter.key, letter.value)
 
-    return await dead.retry(pool, digests, decide, at_ms)
+    return await dead.retry(pool, digests, decide, at_ms, store_only=repaired is not None)
 
 
 def _keeping(letter: Letter, reason: str, detail: str) -> Letter:

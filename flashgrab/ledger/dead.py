@@ -25,10 +25,12 @@ LISTED_MAX = 1000
 RETRIED_MAX = 500
 """Letters of one transaction."""
 
-Outcome = Literal["STORED", "THERE", "VOID", "BEFORE", "REFUSED"]
+Outcome = Literal["STORED", "THERE", "VOID", "NO_FACT", "BEFORE", "REFUSED"]
 """STORED: the ledger has its fact now (or had it already). THERE: it cannot be read, but the
 ledger has the fact of its seq from another message. VOID: its seq was given up by a rebuild.
-BEFORE: settled by an earlier retry. REFUSED: it stays, for the reason that it has now."""
+NO_FACT: it names no seq, so it accounts for none; had it been a fact, that would be a hole below
+the watermark, and sent again. BEFORE: settled by an earlier retry. REFUSED: it stays, for the
+reason that it has now."""
 
 UNREADABLE = frozenset({"WRONG_FORM", "UNKNOWN_EVENT"})
 """Reasons of a message that says which fact it should have been, and not what that was."""
@@ -111,22 +113,30 @@ async def waiting(pool: Pool, campaign_id: str | None = None) -> int:
         )
 
 
-async def retry(pool: Pool, digests: Sequence[bytes], decide: Decide, at_ms: int) -> list[Tried]:
+async def retry(
+    pool: Pool, digests: Sequence[bytes], decide: Decide, at_ms: int, *, store_only: bool = False
+) -> list[Tried]:
     """These letters once more through all checks: rows, counts and marks in one transaction.
 
-    A letter that stays gets the reason of now. Raises LedgerUnavailable (then it may have
-    committed: again it changes nothing more).
+    With `store_only` nothing settles a letter but a row. One that stays gets the reason of now.
+    Raises LedgerUnavailable (then it may have committed: again it changes nothing more).
     """
     try:
         async with pool.transaction() as connection:
             rows = await connection.fetch(_LOCK, list(digests))
-            return await _retry(connection, [_dead_letter(row) for row in rows], decide, at_ms)
+            found = [_dead_letter(row) for row in rows]
+            return await _retry(connection, found, decide, at_ms, store_only=store_only)
     except asyncpg.DeadlockDetectedError as error:  # a worker was writing the same rows
         raise LedgerUnavailable(f"PostgreSQL: {error}") from error
 
 
 async def _retry(
-    connection: "Connection", found: Sequence[DeadLetter], decide: Decide, at_ms: int
+    connection: "Connection",
+    found: Sequence[DeadLetter],
+    decide: Decide,
+    at_ms: int,
+    *,
+    store_only: bool,
 ) -> list[Tried]:
     grants, refused = {}, {}
     for dead in found:
@@ -145,15 +155,18 @@ async def _retry(
         if dead.retried_ms is not None:
             outcome = "BEFORE"
         elif (letter := refused.get(dead.digest)) is not None:
-            outcome = await _without_a_row(connection, letter, read=dead.digest in grants)
+            outcome = "REFUSED"
+            if not store_only:
+                outcome = await _without_a_row(connection, letter, read=dead.digest in grants)
         tried.append(await _mark(connection, dead, refused.get(dead.digest), outcome, at_ms))
     return tried
 
 
 async def _without_a_row(connection: "Connection", letter: Letter, *, read: bool) -> Outcome:
-    """Whether nothing is missing without it: its seq is void, or what cannot be read is there."""
+    """Whether nothing is missing without it: it has no seq, that is void, or is there although the
+    letter cannot be read."""
     if letter.campaign_id is None or letter.seq is None:
-        return "REFUSED"
+        return "NO_FACT"
     place = (letter.campaign_id, letter.seq)
     if await connection.fetchval(_IS_VOID, *place):
         return "VOID"

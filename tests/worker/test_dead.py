@@ -93,7 +93,7 @@ async def test_a_conflict_stays_one(line: Line) -> None:
 
 
 async def test_each_letter_has_its_own_outcome_and_all_are_one_transaction(line: Line) -> None:
-    """Stored, there from another message, void, unreadable: in one go, or none of them."""
+    """Stored, there by another message, void, no fact, unreadable: in one go, or none of them."""
     await line.publish("c1", 100)
     await poisoned(
         line,
@@ -116,16 +116,21 @@ async def test_each_letter_has_its_own_outcome_and_all_are_one_transaction(line:
     assert set((await marks(line)).values()) == {None}
     tried = await again(line)
     assert {t.dead.letter.seq: t.outcome for t in tried} == {
-        1: "STORED", 2: "THERE", 3: "VOID", 5: "REFUSED", None: "REFUSED",
+        1: "STORED", 2: "THERE", 3: "VOID", 5: "REFUSED", None: "NO_FACT",
     }  # fmt: skip
-    assert await marks(line) == {1: NOW_MS, 2: NOW_MS, 3: NOW_MS, 5: None, None: None}
+    assert await marks(line) == {1: NOW_MS, 2: NOW_MS, 3: NOW_MS, 5: None, None: NOW_MS}
     assert [row[3] for row in await line.rows("c2")] == ["u1"]
-    assert await dead.waiting(line.pool) == 2
+    assert await dead.waiting(line.pool) == 1
 
 
 async def test_a_repaired_event_takes_the_letters_place(line: Line) -> None:
     """Only as the fact that the letter was, and only if it passes the checks."""
     await line.publish("c1", 100)
+    await poisoned(line, (b"", b"junk"))
+    (tried,) = await again(line, repaired=b"{")
+    assert tried.outcome == "REFUSED", "a repair that fails settles nothing"
+    assert [t.outcome for t in await again(line)] == ["NO_FACT"]
+    await line.sql("DELETE FROM dead")
     await poisoned(line, message(7, user_id="a b"))
     cases = [
         (b"{", "UNDECODABLE", "REFUSED"),
@@ -194,11 +199,16 @@ async def test_the_commands(line: Line, tmp_path: Path) -> None:
     done = await run(line, "list")
     assert (done.returncode, done.stdout) == (0, "no dead letters\n")
     await poisoned(
-        line, message(1, round=9), message(2, user_id="a b"), message(3, round=9), (b"x", b"\xff")
+        line,
+        message(1, round=9),
+        message(2, user_id="a b"),
+        message(3, round=9),
+        message(4, campaign_id="nobody", grab_id="nobody-4"),
+        (b"x", b"\xff"),
     )
     done = await run(line, "list", "--json")
     shown = json.loads(done.stdout)
-    assert (done.returncode, shown["waiting"]) == (0, 4)
+    assert (done.returncode, shown["waiting"]) == (0, 5)
     by_seq = {letter["seq"]: letter for letter in shown["dead"]}
     assert by_seq[2]["reason"] == "WRONG_FORM"
     assert json.loads(by_seq[2]["value"])["user_id"] == "a b"
@@ -218,10 +228,10 @@ async def test_the_commands(line: Line, tmp_path: Path) -> None:
     done = await run(line, "retry", "--all", "--json")
     tried = json.loads(done.stdout)
     assert (done.returncode, tried["ok"], tried["staying"]) == (1, False, 1)
-    assert sorted(one["outcome"] for one in tried["letters"]) == ["REFUSED", "STORED"]
+    assert sorted(one["outcome"] for one in tried["letters"]) == ["NO_FACT", "REFUSED", "STORED"]
     assert [row[0] for row in await line.rows("c1")] == [1, 2, 3]
     done = await run(line, "list", "--settled")
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
 
 
 @pytest.mark.parametrize(

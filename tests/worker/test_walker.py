@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from flashgrab import keys
-from flashgrab.broker import Consumer, Received
+from flashgrab.broker import Consumer, Received, TopicLog
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger.role import Role
 from tests.services.embedded import again
-from tests.worker.line import SESSION_MS, Line, until
+from tests.worker.line import SESSION_MS, Crash, Line, until
 from worker.dead import DeadLetters
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +115,33 @@ async def test_dead_letters_reach_their_topic_once(line: Line) -> None:
         await consumer.stop()
     assert sorted((r.key, r.value) for r in found) == [(b"k1", b"poison 1"), (b"k2", b"poison 2")]
     assert {dict(r.headers)["reason"] for r in found} == {b"UNDECODABLE"}
+
+
+async def test_dead_letters_that_were_not_marked_are_published_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walker that dies between topic and mark: a letter may come twice, never not at all."""
+    await line.publish("c1")
+    await line.send((b"k1", b"poison 1"), (b"k2", b"poison 2"))
+    async with line.running(line.persist()):
+        await until(lambda: _dead(line, 2))
+    letters = DeadLetters(line.pool, line.bootstrap, line.clock)
+    dead_log = TopicLog(line.bootstrap, keys.DEAD_TOPIC)
+    with monkeypatch.context() as dies:
+
+        async def die(*_: object) -> None:
+            raise Crash
+
+        dies.setattr("flashgrab.ledger.facts.mark_published", die)
+        with pytest.raises(Crash):
+            await letters.step()
+    try:
+        assert sum((await dead_log.end_offsets()).values()) == 2
+        assert await letters.step() == 2
+        assert sum((await dead_log.end_offsets()).values()) == 4
+        assert await letters.step() == 0
+    finally:
+        await dead_log.stop()
 
 
 async def test_dead_letters_wait_for_the_broker(line: Line) -> None:
