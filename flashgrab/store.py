@@ -289,11 +289,14 @@ class Store:
         codes: list[int] = []
         async with self._redis.client() as one:
             run = str((await self._do(one.info("server")))["run_id"])
+            schema = await self._do(one.hget(keys.campaign(campaign_id), "schema"))
+            if schema not in scripts.READS:
+                schema = scripts.SCHEMA
             for grant in grants:
                 touched = [keys.campaign(campaign_id), keys.holders(campaign_id)]
                 touched += [keys.devices(campaign_id), keys.outbox(campaign_id)]
                 touched.append(keys.round_(campaign_id, grant.round))
-                args = [scripts.SCHEMA, epoch, run, floor, grant.serial, grant.round]
+                args: list[str | int] = [schema, epoch, run, floor, grant.serial, grant.round]
                 args += [grant.user_id, grant.device_id]
                 code = int((await self.run(scripts.RETURN, touched, args, one))[0])
                 codes.append(code)

@@ -10,6 +10,7 @@ from flashgrab.ledger.books import CampaignBook, Snapshot
 from flashgrab.store import Books, Store
 from worker.damage import FINDINGS_MAX, Damage, Finding
 from worker.fold import (
+    NUMBER_MAX,
     Counters,
     Outbox,
     Sum,
@@ -18,6 +19,7 @@ from worker.fold import (
     check_facts_counted,
     check_quotas,
     check_quotas_agree,
+    check_returned_above,
     check_rows_above,
     total,
 )
@@ -153,12 +155,15 @@ async def compare(
     findings += check_rows_above(above, reading.outbox, seq, reading.books.serial)
     beyond = await snapshot.rows_above(campaign_id, max(seq, watermark), FINDINGS_MAX)
     findings += check_rows_above(beyond, reading.outbox, seq, reading.books.serial)
+    returned = await snapshot.returned_above(campaign_id, watermark, most)
+    findings += check_returned_above(returned, reading.outbox, seq)
     for row in await snapshot.serials_above(campaign_id, reading.books.serial, FINDINGS_MAX):
         detail = f"Redis has given serials to {reading.books.serial}"
         findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
     if whole:
-        counts_above = await snapshot.counts_above(campaign_id, watermark)
-        findings += _check_own_counts(book, account, counts_above)
+        facts = await snapshot.sums(campaign_id, watermark, NUMBER_MAX)
+        own = {r.round: Sum(r.granted, r.returned) for r in facts}
+        findings += _check_own_counts(book, total(account.sums, own))
     if book.dead:
         findings.append(Finding.of(Damage.DEAD_LETTER, f"{book.dead} in the dead table"))
     findings += await _check_limits(snapshot, book, reading)
@@ -174,15 +179,13 @@ async def compare(
     return list({f.key: f for f in findings}.values())
 
 
-def _check_own_counts(
-    book: CampaignBook, account: Account, above: Mapping[int, int]
-) -> list[Finding]:
+def _check_own_counts(book: CampaignBook, sums: Mapping[int, Sum]) -> list[Finding]:
     """The counts that persist keeps in `rounds` against the rows."""
     findings = []
     for number, row in sorted(book.rounds.items()):
-        rows = account.sums.get(number, Sum()).granted + above.get(number, 0)
-        if rows != row.granted:
-            detail = f"counted {row.granted}, rows {rows}"
+        one = sums.get(number, Sum())
+        if one != (row.granted, row.returned):
+            detail = f"counted {row.granted} and {row.returned} returned, rows {tuple(one)}"
             findings.append(Finding.of(Damage.ROWS_MISCOUNTED, f"round {number}", detail))
     return findings
 
@@ -197,12 +200,13 @@ async def _check_limits(snapshot: Snapshot, book: CampaignBook, reading: Reading
     users = sorted({fact.user_id for fact in fresh})
     rows = await snapshot.grants_of_users(book.campaign_id, book.watermark, users)
     for user_id, waiting in outbox.users.items() if len(outbox.fresh) > len(fresh) else ():
-        if len(waiting) > book.per_user:
-            findings.append(_over(Damage.USER_LIMIT, "user", user_id, len(waiting), book.per_user))
+        count = len(waiting) - outbox.users_back[user_id]
+        if count > book.per_user:
+            findings.append(_over(Damage.USER_LIMIT, "user", user_id, count, book.per_user))
     repeating = set(outbox.twice)
     for user_id in users:
         waiting, old = outbox.users.get(user_id, ()), rows.get(user_id, [])
-        count = len(waiting) + sum(1 for _, held in old if held)
+        count = len(waiting) + sum(1 for _, held in old if held) - outbox.users_back[user_id]
         if count > book.per_user:
             findings.append(_over(Damage.USER_LIMIT, "user", user_id, count, book.per_user))
         if old and not {request_id for request_id, _ in old}.isdisjoint(waiting):
@@ -215,7 +219,8 @@ async def _check_limits(snapshot: Snapshot, book: CampaignBook, reading: Reading
     if book.per_device and devices:
         on = await snapshot.held_by_devices(book.campaign_id, book.watermark, devices)
         for device in devices:
-            count = on.get(device, 0) + outbox.devices.get(device, 0)
+            waiting_on = outbox.devices.get(device, 0) - outbox.devices_back[device]
+            count = on.get(device, 0) + waiting_on
             if count > book.per_device:
                 limit = book.per_device
                 findings.append(_over(Damage.DEVICE_LIMIT, "device", device, count, limit))

@@ -35,6 +35,7 @@ class Damage(Enum):
         "I5", "the ledger gives a coupon to somebody else than Redis granted it to"
     )
     ROW_DIFFERS = Meaning("I5", "a coupon's seq, round or request is another than the grant's")
+    RETURN_DIFFERS = Meaning("I5", "a coupon is returned in the ledger or in Redis, not in both")
     DOUBLE = Meaning("I5", "one fact is in the ledger more than once")
     ROWS_MISCOUNTED = Meaning("I5", "the ledger's count of a round is not the number of its rows")
     DEAD_LETTER = Meaning("I5", "events could not be stored and wait in the dead table for a retry")

@@ -74,7 +74,8 @@ class Outbox:
     """The facts above the watermark, folded; it can be carried on from reading to reading.
 
     `users` has the request ids of each user's waiting grants, `devices` how many grants wait on
-    each, `twice` the users with a request id that waits twice.
+    each, `users_back` and `devices_back` how many returns; `twice` the users with a request id
+    that waits twice.
     """
 
     watermark: int
@@ -84,6 +85,8 @@ class Outbox:
     sums: Sums = field(default_factory=dict)
     users: dict[str, tuple[str, ...]] = field(default_factory=dict)
     devices: dict[str, int] = field(default_factory=dict)
+    users_back: Counter[str] = field(default_factory=Counter)
+    devices_back: Counter[str] = field(default_factory=Counter)
     twice: set[str] = field(default_factory=set)
     gaps: list[tuple[int, int]] = field(default_factory=list)
     torn: list[Finding] = field(default_factory=list)
@@ -112,6 +115,8 @@ class Outbox:
                     devices[device_id] -= 1
                     if not devices[device_id]:
                         del devices[device_id]
+            else:
+                self._back(user_id, device_id, -1)
 
     def take(self, entries: Iterable[Entry], seq: int) -> None:
         """Fold entries in their order, as far as `seq`."""
@@ -146,6 +151,8 @@ class Outbox:
                     users[user_id] = (request_id,)
                 if device_id:
                     devices[device_id] = devices.get(device_id, 0) + 1
+            else:
+                self._back(user_id, device_id, 1)
         self.fresh += taken
 
     def end(self, seq: int) -> None:
@@ -153,6 +160,13 @@ class Outbox:
         if seq > self.last_seq:
             self.gaps.append((self.last_seq + 1, seq))
             self.last_seq = seq
+
+    def _back(self, user_id: str, device_id: str, times: int) -> None:
+        """A return of this user, on this device, waits or waits no more."""
+        for counted, name in ((self.users_back, user_id), (self.devices_back, device_id)):
+            counted[name] += times
+            if not counted[name]:
+                del counted[name]
 
     def _sum(self, facts: Sequence[Waiting], times: int) -> None:
         for (number, kind), count in Counter(map(_round_and_kind, facts)).items():
@@ -274,12 +288,27 @@ def check_rows_above(rows: Sequence[Row], outbox: Outbox, seq: int, serial: int)
             findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
         elif fact is None:
             continue  # a gap of the outbox; named as such
-        elif fact.serial != row.serial:
-            detail = f"seq {row.seq} is serial {fact.serial}"
+        elif fact.kind != "g" or fact.serial != row.serial:
+            detail = f"seq {row.seq} is serial {fact.serial}, {fact.kind}"
             findings.append(Finding.of(Damage.EXTRA_ROW, f"serial {row.serial}", detail))
         elif (fact.user_id, fact.request_id) != (row.user_id, row.request_id):
             detail = f"ledger: {row.user_id}, outbox: {fact.user_id}"
             findings.append(Finding.of(Damage.WRONG_USER, f"serial {row.serial}", detail))
+    return findings[:FINDINGS_MAX]
+
+
+def check_returned_above(rows: Sequence[Row], outbox: Outbox, seq: int) -> list[Finding]:
+    """The same of rows whose return is above the watermark."""
+    findings = []
+    for row in rows:
+        fact = outbox.facts.get(row.returned_seq)
+        if row.returned_seq > seq:
+            detail = f"returned by seq {row.returned_seq}, Redis has given {seq}"
+        elif fact is None or (fact.kind, fact.serial) == ("r", row.serial):
+            continue
+        else:
+            detail = f"seq {row.returned_seq} is serial {fact.serial}, {fact.kind}"
+        findings.append(Finding.of(Damage.RETURN_DIFFERS, f"serial {row.serial}", detail))
     return findings[:FINDINGS_MAX]
 
 

@@ -9,7 +9,7 @@ from flashgrab.ledger.books import CampaignBook, CouponRow, Snapshot
 from flashgrab.store import Store
 from worker.account import Account, Reading
 from worker.damage import FINDINGS_MAX, Damage, Finding
-from worker.fold import Held, check_entry, check_row, name_unmatched, read_holder
+from worker.fold import Held, Waiting, check_entry, check_row, name_unmatched, read_holder
 
 ROWS = 5000
 HOLDERS = 1000
@@ -34,6 +34,8 @@ class HolderWalk:
         self._rows: dict[int, CouponRow] = {}  # by serial, without a holder
         self._grants: dict[int, str] = {}  # serial → user, without a row or fact
         self._findings: list[Finding] = []
+        waiting = reading.outbox.facts.values()
+        self._returning = {fact.serial for fact in waiting if fact.kind == "r"}
 
     async def walk(self) -> list[Finding]:
         """All that is wrong between holders, rows and outbox."""
@@ -56,12 +58,15 @@ class HolderWalk:
 
     async def _facts_to_holders(self) -> None:
         """A fact that waits in the outbox must be in its user's entry, too."""
-        facts = [fact for fact in self._reading.outbox.facts.values() if fact.kind == "g"]
+        facts = list(self._reading.outbox.facts.values())
         for at in range(0, len(facts), ROWS):
             page = facts[at : at + ROWS]
             users = [fact.user_id for fact in page]
             entries = await self._store.holders_of(self._book.campaign_id, users)
             for fact, entry in zip(page, entries, strict=True):
+                if fact.kind == "r":
+                    self._check_returned(fact, entry)
+                    continue
                 row = CouponRow(
                     fact.serial,
                     fact.seq,
@@ -73,6 +78,16 @@ class HolderWalk:
                 if not check_row(row, entry):
                     subject = f"serial {fact.serial}"
                     self._find(Damage.NOT_A_HOLDER, subject, f"user {fact.user_id}")
+
+    def _check_returned(self, fact: Waiting, entry: str) -> None:
+        """The user's entry must say of a waiting return that the coupon is returned."""
+        try:
+            held = [grant for grant in read_holder(entry) if grant.serial == fact.serial]
+        except ValueError:
+            return  # named as torn, elsewhere
+        if [grant.state for grant in held] != ["r"]:
+            detail = f"user {fact.user_id} holds it, seq {fact.seq} returned it"
+            self._find(Damage.RETURN_DIFFERS, f"serial {fact.serial}", detail)
 
     async def _holders_to_rows(self) -> None:
         page: dict[str, str] = {}
@@ -119,8 +134,11 @@ class HolderWalk:
                 grant.round,
                 grant.request_id,
             )
-            if not same:
+            if row is None or not same:
                 lone.append((user_id, grant))
+            elif (grant.state == "r") != self._is_returned(row):
+                detail = f"user {user_id}: {grant.state} in Redis, by seq {row.returned_seq} here"
+                self._find(Damage.RETURN_DIFFERS, f"serial {grant.serial}", detail)
         if lone:
             dead = await self._snapshot.dead_seqs(campaign_id, [g.seq for _, g in lone])
             for user_id, grant in lone:
@@ -128,6 +146,10 @@ class HolderWalk:
                     len(self._grants) < FINDINGS_MAX
                 ):
                     self._grants[grant.serial] = user_id
+
+    def _is_returned(self, row: CouponRow) -> bool:
+        """By the ledger, or by a fact that waits for it."""
+        return bool(row.returned_seq) or row.serial in self._returning
 
     def _find(self, damage: Damage, subject: str, detail: str) -> None:
         if len(self._findings) < FINDINGS_MAX:

@@ -62,6 +62,11 @@ REMEDIES: dict[Damage, str] = {
         "compare the row with Kafka's record of its serial and with the dead table; a row that "
         "was written by hand is put right by hand, everything else is a bug: keep both"
     ),
+    Damage.RETURN_DIFFERS: (
+        "a return whose fact is on its way settles by itself; one that stays is in `flashgrab dead "
+        "list`, or the row or the holder's entry was written by hand: put it right as Kafka's "
+        "grab.returned record of this serial says"
+    ),
     Damage.DOUBLE: (
         "a row was written by hand, or an index is broken (`REINDEX TABLE coupons`): compare both "
         "rows with Kafka's record, and keep them"

@@ -11,7 +11,7 @@ from flashgrab.cli import campaigns, target
 from flashgrab.cli.campaigns import Centre, Refused
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import DataOption
-from flashgrab.ids import is_campaign_id, is_idempotency_key
+from flashgrab.ids import is_campaign_id, is_idempotency_key, split_grab_id
 from flashgrab.model import QUOTA_MAX
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -192,6 +192,28 @@ def _rebuilt(report: dict[str, Any]) -> str:
     )
 
 
+@app.command("return", epilog="Example: flashgrab campaign return spring-618-17")
+def return_(
+    grab_id: Annotated[str, typer.Argument(metavar="GRAB_ID", help="The coupon's grab id.")],
+    operation: OperationOption = "",
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Take an unused coupon back into the stock of its round, for good (RETURNED).
+
+    Its owner no longer holds it, and may grab again; his old key replays as RETURNED. Only a
+    coupon that the ledger has can come back: seconds after the grab at the latest.
+    """
+    if split_grab_id(grab_id) is None:
+        fail(f"{grab_id!r} is no grab id: expected campaign id and number, as in spring-618-17")
+    key = _operation(operation)
+    with _centre(data, writes=True) as centre:
+        done = _refused(centre.give_back, grab_id, key)
+    text = f"grab {done['grab_id']} return: {done['state']}, back in round {done['round']}"
+    _say(done, json, text + (" (returned before, by this operation)" if done["repeated"] else ""))
+    _unless_applied(done)
+
+
 def _change(
     data: Path | None,
     campaign_id: str,
@@ -215,6 +237,10 @@ def _finish(done: dict[str, Any], json: bool) -> None:
         text += _rebuilt(done["rebuild"])
     text += f" (version {done['version']}{', applied before' if done['repeated'] else ''})"
     _say(done, json, text)
+    _unless_applied(done)
+
+
+def _unless_applied(done: dict[str, Any]) -> None:
     if not done["applied"]:
         print(f"flashgrab: committed, but not in Redis yet: {done['trouble']}", file=sys.stderr)
         raise typer.Exit(1)

@@ -87,6 +87,10 @@ class Centre:
         path = f"/v1/campaigns/{campaign_id}/{action}"
         return self._ask("POST", path, operation, json=dict(body or {}))
 
+    def give_back(self, grab_id: str, operation: str) -> dict[str, Any]:
+        """An unused coupon back into the stock of its round. Raises Refused."""
+        return self._ask("POST", f"/v1/grabs/{grab_id}/return", operation, json={})
+
     def show(self, campaign_id: str) -> dict[str, Any]:
         """One campaign, ledger and Redis. Raises Refused where there is none."""
         return self._ask("GET", f"/v1/campaigns/{campaign_id}")

@@ -51,7 +51,7 @@ class RoundSum(NamedTuple):
 
 
 class CouponRow(NamedTuple):
-    """What names a coupon's owner and origin."""
+    """What names a coupon's owner and origin. `returned_seq` 0: not returned."""
 
     serial: int
     seq: int
@@ -59,6 +59,7 @@ class CouponRow(NamedTuple):
     user_id: str
     device_id: str
     request_id: str
+    returned_seq: int = 0
 
 
 class Holding(NamedTuple):
@@ -110,7 +111,12 @@ SELECT before + 1 AS from_seq, seq - 1 AS to_seq FROM (
 _COUNT_ACCOUNTED = f"SELECT count(*) FROM ({_ACCOUNTED}) AS facts"  # noqa: S608 (constants only)
 
 _DOUBLES = """
-SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
+SELECT seq FROM (
+    SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
+    UNION ALL
+    SELECT returned_seq FROM coupons
+    WHERE campaign_id = $1 AND returned_seq > $2 AND returned_seq <= $3
+) AS facts
 GROUP BY seq HAVING count(*) > 1 ORDER BY seq LIMIT $4
 """
 
@@ -119,6 +125,9 @@ SELECT count(*) FROM (
     SELECT seq FROM dead WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
     EXCEPT
     SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
+    EXCEPT
+    SELECT returned_seq FROM coupons
+    WHERE campaign_id = $1 AND returned_seq > $2 AND returned_seq <= $3
 ) AS without_row
 """
 
@@ -134,39 +143,45 @@ WHERE c.campaign_id = $1 AND c.{name} <> '' AND c.{name} = ANY (ARRAY(
 GROUP BY c.{name} HAVING count(*) > $4
 """
 
+# held: as of the seq that is asked for
 _HOLDINGS = """
-SELECT {name} AS name, count(*) FILTER (WHERE returned_seq IS NULL) AS held,
+SELECT {name} AS name, count(*) FILTER (WHERE coalesce(returned_seq, $2 + 1) > $2) AS held,
        count(*) - count(DISTINCT (user_id, request_id)) AS repeats
 FROM coupons WHERE campaign_id = $1 AND seq <= $2 AND {name} = ANY($3::text[])
 GROUP BY {name}
-HAVING count(*) FILTER (WHERE returned_seq IS NULL) > $4
+HAVING count(*) FILTER (WHERE coalesce(returned_seq, $2 + 1) > $2) > $4
     OR count(*) > count(DISTINCT (user_id, request_id))
 ORDER BY {name} LIMIT $5
 """
 
 _HELD_ON = """
-SELECT device_id, count(*) FILTER (WHERE returned_seq IS NULL) AS held FROM coupons
+SELECT device_id, count(*) FILTER (WHERE coalesce(returned_seq, $2 + 1) > $2) AS held FROM coupons
 WHERE campaign_id = $1 AND seq <= $2 AND device_id = ANY($3::text[]) GROUP BY device_id
 """
 
 _GRANTS_OF = """
-SELECT user_id, request_id, returned_seq IS NULL AS held FROM coupons
+SELECT user_id, request_id, coalesce(returned_seq, $2 + 1) > $2 AS held FROM coupons
 WHERE campaign_id = $1 AND seq <= $2 AND user_id = ANY($3::text[])
 """
 
-_ROWS_ABOVE = """
-SELECT serial, seq, round, user_id, device_id, request_id FROM coupons
-WHERE campaign_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+_ROW = """
+SELECT serial, seq, round, user_id, device_id, request_id, coalesce(returned_seq, 0) FROM coupons
 """
 
-_SERIALS_ABOVE = """
-SELECT serial, seq, round, user_id, device_id, request_id FROM coupons
-WHERE campaign_id = $1 AND serial > $2 ORDER BY serial LIMIT $3
+_ROWS_ABOVE = f"""
+{_ROW} WHERE campaign_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """
 
-_ROWS_OF = """
-SELECT serial, seq, round, user_id, device_id, request_id FROM coupons
-WHERE campaign_id = $1 AND serial = ANY($2::bigint[])
+_RETURNED_ABOVE = f"""
+{_ROW} WHERE campaign_id = $1 AND returned_seq > $2 ORDER BY returned_seq LIMIT $3
+"""
+
+_SERIALS_ABOVE = f"""
+{_ROW}WHERE campaign_id = $1 AND serial > $2 ORDER BY serial LIMIT $3
+"""
+
+_ROWS_OF = f"""
+{_ROW}WHERE campaign_id = $1 AND serial = ANY($2::bigint[])
 """
 
 
@@ -290,15 +305,10 @@ class Snapshot:
         rows = await self._connection.fetch(_ROWS_ABOVE, campaign_id, after, most)
         return [CouponRow(*row) for row in rows]
 
-    async def counts_above(self, campaign_id: str, after: int) -> dict[int, int]:
-        """Rows with a seq above `after`, by round."""
-        rows = await self._connection.fetch(
-            "SELECT round, count(*) AS rows FROM coupons WHERE campaign_id = $1 AND seq > $2"
-            " GROUP BY round",
-            campaign_id,
-            after,
-        )
-        return {row["round"]: row["rows"] for row in rows}
+    async def returned_above(self, campaign_id: str, after: int, most: int) -> list[CouponRow]:
+        """Rows whose return has a seq above `after`, at most `most`."""
+        rows = await self._connection.fetch(_RETURNED_ABOVE, campaign_id, after, most)
+        return [CouponRow(*row) for row in rows]
 
     async def serials_above(self, campaign_id: str, serial: int, most: int) -> list[CouponRow]:
         """Rows with a serial above `serial`, in order of serials, at most `most`."""

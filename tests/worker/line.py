@@ -20,7 +20,7 @@ from flashgrab.events import OutboxEntry
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.role import Role
 from flashgrab.model import Round
-from flashgrab.store import Store
+from flashgrab.store import Returning, Store
 from flashgrab.telemetry import Metrics
 from worker.audit import Audit, Report
 from worker.confirm import Confirmation
@@ -168,6 +168,19 @@ class Line:
             reply = await self.grab(campaign_id, [(f"u{n}", f"d{n}", f"k{n}") for n in some])
             assert reply[0] == 0, reply
             assert all(isinstance(r, int) and r > 0 for r in reply[7:]), reply
+
+    async def give_back(self, campaign_id: str, *serials: int) -> None:
+        """These grants come back, as the centre's loop brings them."""
+        rows = await self.sql(
+            "UPDATE coupons SET state = 'RETURNED' WHERE campaign_id = $1 AND serial = ANY($2)"
+            " RETURNING serial, round, user_id, device_id",
+            campaign_id,
+            list(serials),
+        )
+        assert len(rows) == len(serials), "only what is persisted comes back"
+        grants = [Returning(*row) for row in sorted(rows, key=lambda row: serials.index(row[0]))]
+        _, codes = await self.store.give_back(campaign_id, 1, 0, grants)
+        assert codes == [0] * len(serials)
 
     async def again(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """A call right after a restart of Redis: connections of before break when they are used."""

@@ -15,6 +15,7 @@ from worker.fold import (
     check_facts_counted,
     check_quotas,
     check_quotas_agree,
+    check_returned_above,
     check_row,
     check_rows_above,
     name_unmatched,
@@ -53,6 +54,33 @@ def test_the_outbox_is_folded_by_round_user_and_device() -> None:
     assert outbox.devices == {"phone": 2}
     assert (outbox.gaps, outbox.torn, outbox.twice) == ([], [], set())
     assert sorted(outbox.facts) == [1, 2, 3, 4]
+
+
+def test_returns_that_wait_are_counted_apart() -> None:
+    """Of a user and of a device, as long as they wait; their grants may be rows already."""
+    outbox = Outbox(5)
+    outbox.take(
+        [entry(6, "r,1,1,ann,phone,k1", "g,4,1,ann,phone,k2"), entry(8, "r,4,1,ann,phone,k2")], 8
+    )
+    assert (outbox.users, outbox.devices) == ({"ann": ("k2",)}, {"phone": 1})
+    assert (outbox.users_back, outbox.devices_back) == ({"ann": 2}, {"phone": 2})
+    outbox.pass_over(6)
+    assert (outbox.users_back, outbox.devices_back) == ({"ann": 1}, {"phone": 1})
+    outbox.pass_over(8)
+    assert (outbox.users, outbox.devices) == ({}, {})
+    assert (outbox.users_back, outbox.devices_back, outbox.sums) == ({}, {}, {1: Sum(0, 0)})
+
+
+def test_a_return_above_the_watermark_must_be_in_the_outbox() -> None:
+    """Another serial under its seq, a grant there, or a seq that Redis never gave."""
+    outbox = Outbox(5)
+    outbox.take([entry(6, "r,1,1,u1,,k1", "g,6,1,u6,,k6", "r,2,1,u2,,k2")], 8)
+    rows = [row(serial)._replace(returned_seq=seq) for serial, seq in [(1, 6), (2, 8)]]
+    assert check_returned_above(rows, outbox, 8) == []
+    wrong = [row(serial)._replace(returned_seq=seq) for serial, seq in [(3, 6), (4, 7), (5, 9)]]
+    assert names(check_returned_above(wrong, outbox, 8)) == [
+        ("RETURN_DIFFERS", f"serial {serial}") for serial in (3, 4, 5)
+    ]
 
 
 def test_carrying_on_is_the_same_as_reading_again() -> None:
