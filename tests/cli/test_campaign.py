@@ -11,14 +11,16 @@ import pytest
 from flashgrab.cli.app import main
 from flashgrab.cli.campaigns import Centre, new_operation
 from flashgrab.ledger.migrate import migrate
+from flashgrab.ledger.pool import Pool
 from flashgrab.model import parse
 from flashgrab.store import Store
+from tests.centre.granting import OPEN, granted
 from tests.centre.process import centre_process
 from tests.centre.serving import ADMIN_TOKEN, Servers, definition
 from tests.services import embedded
 
 TARGET = "target: the stack of FLASHGRAB_*, centre "
-COMMANDS = ("create", "list", "show", "publish", "pause", "resume", "restock", "close")
+COMMANDS = ("create", "list", "show", "publish", "pause", "resume", "restock", "close", "return")
 
 
 class Ran(NamedTuple):
@@ -209,6 +211,10 @@ def test_a_refusal_is_one_line(run: Run, centre_url: str, made: Callable[..., st
             "--operation: expected 1 to 64 characters of A-Z a-z 0-9 . _ ~ -",
         ),
         (("restock", "x", "--round", "0", "--add", "1"), "Invalid value for '--round'"),
+        (
+            ("return", "x"),
+            "'x' is no grab id: expected campaign id and number, as in spring-618-17",
+        ),
         (("restock", "x", "--round", "1"), "Missing option '--add'"),
         (
             ("create", "FILE", "--publish", "--operation", "x" * 57),
@@ -254,6 +260,33 @@ def test_not_in_redis_is_exit_1(run: Run, servers: Servers, made: Callable[..., 
     assert (ran.status, ran.out) == (1, f"campaign {campaign_id} close: OFFLINE (version 3)\n")
     last = ran.err.splitlines()[-1]
     assert last.startswith("flashgrab: committed, but not in Redis yet: Redis has lost it")
+
+
+def test_a_return_is_once_and_final(
+    run: Run, servers: Servers, centre_url: str, made: Callable[..., str]
+) -> None:
+    """Done, the same for its operation id again, refused for another and for what is not there."""
+    campaign_id = made(rounds=[OPEN])
+
+    async def sell() -> None:
+        pool = Pool(servers.postgres_url)
+        async with Store(servers.redis_url) as store:
+            await granted(store, pool, campaign_id, "ann")
+        await pool.close()
+
+    asyncio.run(sell())
+    grab = f"{campaign_id}-1"
+    once = ("return", grab, "--operation", "order-7")
+    done = f"grab {grab} return: RETURNED, back in round 1"
+    assert run(*once) == (0, done + "\n", f"{TARGET}{centre_url}\n")
+    assert run(*once).out == f"{done} (returned before, by this operation)\n"
+    assert json.loads(run(*once, "--json").out)["state"] == "RETURNED"
+    again = run("return", grab)
+    assert (again.status, again.err.splitlines()[-1]) == (
+        2,
+        f"flashgrab: coupon {grab} was returned before",
+    )
+    assert run("return", f"{campaign_id}-2").status == 2
 
 
 def test_a_wrong_token_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tests.gateway.crowd import Got, Sent
 from tests.lua.server import Client
 from tests.model.gateways import Asked, Gateways, now_ms
 from tests.model.machine import BATCHES, REQUESTS
-from tests.model.oracle import Grant, Oracle, Request, Round
+from tests.model.oracle import Caller, Grant, Oracle, Request, Round
 
 HOUR_MS = 3_600_000
 KNOWN_S = 10
@@ -220,10 +220,11 @@ class Http(RuleBasedStateMachine):
         """What the outside is told of a result of the oracle."""
         if isinstance(result, int):
             return ("GRANTED",) if result > 0 else (BY_SCRIPT_CODE[result].name,)
-        serials = [int(entry.split(",")[0]) for entry in result[1:].split(";") if entry]
+        grants = [entry.split(",") for entry in result[1:].split(";") if entry]
         if result[0] == "R":
-            return ("REPLAYED", serials[0])
-        return ("USER_LIMIT", *(f"{self.id}-{serial}" for serial in serials))
+            return ("REPLAYED", int(grants[0][0]), grants[0][3] == "r")
+        held = (serial for serial, _, _, state, _ in grants if state == "g")
+        return ("USER_LIMIT", *(f"{self.id}-{serial}" for serial in held))
 
     # -- what changes ----------------------------------------------------------------------------
 
@@ -243,6 +244,28 @@ class Http(RuleBasedStateMachine):
         if self.push:
             self.redis.call("PUBLISH", keys.CHANGES, self.id)
             self._wait_until_known()
+
+    @rule(which=st.integers(0, 20))
+    def give_back(self, which: int) -> None:
+        """Somebody's coupon comes back, perhaps once more; its push arrives, or is lost."""
+        if not self.oracle.grants:
+            return
+        oracle = self.oracle
+        grant = oracle.grants[which % len(oracle.grants)]
+        caller = Caller(run=oracle.run, floor=oracle.seq)
+        touched = [f(self.id) for f in (keys.campaign, keys.holders, keys.devices, keys.outbox)]
+        touched.append(keys.round_(self.id, grant.round))
+        args = [caller.schema, caller.epoch, caller.run, caller.floor]
+        args += [grant.serial, grant.round, grant.user, grant.device]
+        at_ms = now_ms()
+        reply = self.redis.script(scripts.RETURN, touched, args)
+        expected = oracle.give_back(caller, grant.serial, grant.round, grant.user, at_ms)
+        assert tuple(reply) == expected
+        if expected[0] == 0:
+            self._note(at_ms)
+            if self.push:
+                self.redis.call("PUBLISH", keys.CHANGES, self.id)
+                self._wait_until_known()
 
     @rule(behind=st.sampled_from([0, 0, 1, 2]))
     def settle(self, behind: int) -> None:
@@ -269,6 +292,6 @@ def _serial(got: Got) -> int:
 def _said(got: Got) -> tuple[Any, ...]:
     if got.status == 200:
         assert got.body["replayed"] is True
-        return ("REPLAYED", got.body["serial"])
+        return ("REPLAYED", got.body["serial"], got.body["state"] == "RETURNED")
     code = got.body["code"]
     return (code, *got.body.get("grab_ids", ())) if code == "USER_LIMIT" else (code,)

@@ -76,6 +76,7 @@ memory_says = Memory._again
 FAULTS: list[tuple[Any, str, Any]] = [
     (Filter, "may_hold", lambda *_: False),
     (Memory, "_again", _no_replay),
+    (Memory, "_stands", lambda *_: True),
 ]
 
 
@@ -85,7 +86,8 @@ def test_a_gateway_that_lies_is_found(
     world: tuple[Client, Gateways], where: Any, name: str, fault: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A gateway that takes everybody for a stranger, or forgets whose key has won, is found."""
+    """A gateway that takes everybody for a stranger, forgets whose key has won, or believes what it
+    knew of people before a change, is found."""
     monkeypatch.setattr(where, name, fault)
     with pytest.raises((AssertionError, Flaky)):
         _run(world, "http-ci", push=True)

@@ -87,7 +87,8 @@ def in_ledger(query: str) -> Damage:
 
 def in_redis(key: str, **fields: str | int) -> Damage:
     async def change(line: Line) -> None:
-        await line.store._redis.hset(key, mapping={**fields})
+        for name, value in fields.items():
+            await line.store._redis.hset(key, name, str(value))
 
     return change
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flashgrab import keys
+from flashgrab.store import Returning
 from gateway import campaigns
 from tests.gateway.crowd import Got, Sent, crowd
 from tests.gateway.lane.counting import Counted, codes, steady
@@ -101,6 +102,48 @@ async def test_restock(two: tuple[Served, Served], redis: Client, push: bool) ->
 
 async def _is(served: Served, campaign_id: str, code: str) -> bool:
     return bool((await _ask(served, campaign_id, "somebody")).body.get("code") == code)
+
+
+@pytest.mark.parametrize("push", [True, False], ids=["pushed", "push lost"])
+async def test_return(two: tuple[Served, Served], redis: Client, push: bool) -> None:
+    """After a return his old key replays as RETURNED at both gateways, which both knew him as a
+    holder; his limit is free, at the other one too, and the coupon is somebody's again."""
+    campaign_id = await _sold_out(*two, redis)
+    for gateway in two:  # from here on they know of both that they hold their limit
+        for user in ("w0", "w1"):
+            assert (await _ask(gateway, campaign_id, user, "other")).body["code"] == "USER_LIMIT"
+            assert (await _ask(gateway, campaign_id, user)).body["state"] == "GRANTED"
+    serial = (await _ask(two[0], campaign_id, "w0")).body["serial"]
+    returning = [Returning(serial, 1, "w0", "")]
+    assert (await two[0].store.give_back(campaign_id, 1, 0, returning))[1] == [0]
+    if push:
+        await two[0].store.announce(campaign_id)
+    for gateway in two:
+        await until(
+            "his key replays as returned",
+            lambda g=gateway: _says(g, campaign_id, "w0", (200, serial, "RETURNED")),  # type: ignore[misc]
+            PUSHED_S if push else UNPUSHED_S,
+        )
+        url = f"/v1/grabs/{campaign_id}-{serial}"
+        bearer = {"authorization": f"Bearer {gateway.token(campaign_id, 'w0')}"}
+        assert (await gateway.http.get(url, headers=bearer)).json()["state"] == "RETURNED"
+    again = await _ask(two[1], campaign_id, "w0", "new")
+    assert (again.status, again.body["serial"]) == (201, QUOTA + 1)
+    for gateway in two:
+        await until("sold out again", lambda g=gateway: _is(g, campaign_id, "SOLD_OUT"))  # type: ignore[misc]
+        assert await _says(gateway, campaign_id, "w0", (200, serial, "RETURNED"))
+        assert await _says(gateway, campaign_id, "w1", (200, 3 - serial, "GRANTED"))
+        limit = (await _ask(gateway, campaign_id, "w0", "third")).body
+        assert limit["grab_ids"] == [f"{campaign_id}-{QUOTA + 1}"]
+    books = await two[0].store.read(campaign_id)
+    assert books is not None
+    row = books.rounds[0]
+    assert (row.quota, row.left, row.granted, row.returned) == (QUOTA, 0, QUOTA + 1, 1)
+
+
+async def _says(served: Served, campaign_id: str, user: str, wanted: tuple[int, int, str]) -> bool:
+    got = await _ask(served, campaign_id, user)
+    return (got.status, got.body.get("serial"), got.body.get("state")) == wanted
 
 
 @pytest.mark.parametrize("push", [True, False], ids=["pushed", "push lost"])
