@@ -79,14 +79,13 @@ async def test_no_while_it_lags_also_to_one_who_wrote_nothing(pair: Pair) -> Non
     """The trap of WAIT: its own connection wrote nothing here, and others' writes are not there.
     Whoever waits long enough hears yes when the link is back."""
     async with asking(pair.primary) as asked, redis.Redis.from_url(pair.primary.url) as here:
-        pair.stall()
-        await here.set("unseen", 1)
-        with pytest.raises(StoreUnavailable):
-            await asked.replica.has_all(asked.run_id, WAIT_MS // 4)
-        patient = asked.replica.has_all(asked.run_id, 10_000)
-        await until("it is away", lambda: asked.replica.is_away)
-        assert not patient.done()
-        pair.heal()
+        with pair.stalled():
+            await here.set("unseen", 1)
+            with pytest.raises(StoreUnavailable):
+                await asked.replica.has_all(asked.run_id, WAIT_MS // 4)
+            patient = asked.replica.has_all(asked.run_id, 10_000)
+            await until("it is away", lambda: asked.replica.is_away)
+            assert not patient.done()
         await patient
         await until("it is back", lambda: not asked.replica.is_away)
     assert asked.told == [(False, ""), (True, AWAY), (False, "")]
@@ -104,14 +103,13 @@ async def test_no_at_once_while_there_is_none(server: Valkey, pair: Pair) -> Non
 
 
 async def test_what_wait_alone_would_say(pair: Pair) -> None:
-    """The trap itself: yes to a connection that wrote nothing, whatever is missing there."""
+    """The trap itself, in Valkey: yes to a connection that wrote nothing, whatever is missing."""
     async with redis.Redis.from_url(pair.primary.url) as here:
-        pair.stall()
-        await here.set("unseen", 3)
-        async with redis.Redis.from_url(pair.primary.url) as fresh:
-            assert await fresh.get("unseen") == b"3"
-            assert await fresh.wait(1, 50) == 1
-        pair.heal()
+        with pair.stalled():
+            await here.set("unseen", 3)
+            async with redis.Redis.from_url(pair.primary.url) as fresh:
+                assert await fresh.get("unseen") == b"3"
+                assert await fresh.wait(1, 50) == 1
 
 
 async def test_no_before_the_first_replica_has_its_copy() -> None:
@@ -148,11 +146,10 @@ async def test_a_reading_is_told_when_the_replica_has_it(pair: Pair) -> None:
         await here.hset("{h}", "anna", "1")
         assert await asked.replica.read(TIMEOUT_MS, "HGET", "{h}", "anna") == b"1"
         assert await asked.replica.read(TIMEOUT_MS, "HGET", "{h}", "bert") is None
-        pair.stall()
-        await here.hset("{h}", "bert", "2")
-        with pytest.raises(StoreUnavailable):
-            await asked.replica.read(WAIT_MS // 4, "HGET", "{h}", "bert")
-        pair.heal()
+        with pair.stalled():
+            await here.hset("{h}", "bert", "2")
+            with pytest.raises(StoreUnavailable):
+                await asked.replica.read(WAIT_MS // 4, "HGET", "{h}", "bert")
 
 
 async def test_the_server_goes_away(pair: Pair) -> None:
@@ -173,11 +170,10 @@ async def test_the_server_goes_away(pair: Pair) -> None:
 
 async def test_stop_answers_who_still_waits(pair: Pair) -> None:
     """Nobody is left waiting for one that has stopped."""
-    async with asking(pair.primary) as asked:
-        pair.stall()
-        async with redis.Redis.from_url(pair.primary.url) as here:
-            await here.set("unseen", 2)
-        waiting = asked.replica.has_all(asked.run_id, 60_000)
-    with pytest.raises(StoreUnavailable):
-        await waiting
-    pair.heal()
+    with pair.stalled():
+        async with asking(pair.primary) as asked:
+            async with redis.Redis.from_url(pair.primary.url) as here:
+                await here.set("unseen", 2)
+            waiting = asked.replica.has_all(asked.run_id, 60_000)
+        with pytest.raises(StoreUnavailable):
+            await waiting

@@ -81,22 +81,23 @@ async def test_a_replica_that_lags(pair: Pair, one: Served, other: Served) -> No
     campaign_id = await one.campaign(durability="replica")
     for gateway in (one, other):
         await there(gateway, campaign_id)
-    pair.stall()
-    asking = [
-        asyncio.ensure_future(gateway.grab(campaign_id, "anna", key))
-        for gateway, key in ((one, "k"), (other, "k"), (one, "l"), (other, "l"))
-    ]
-    for answer in [await in_time(asked) for asked in asking]:
-        body = assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
-        assert body["retry_after_ms"] > 0
-    facts = await one.facts(campaign_id)
-    assert [(user, serial) for user, serial, _, _ in facts] == [("anna", 1)]
-    bearer = {"authorization": f"Bearer {one.token(campaign_id, 'anna')}"}
-    shown = [await g.http.get(f"/v1/grabs/{campaign_id}-1", headers=bearer) for g in (one, other)]
-    for answer in shown:
-        assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
-    assert one.known(campaign_id).floor == other.known(campaign_id).floor == 1
-    pair.heal()
+    with pair.stalled():
+        asking = [
+            asyncio.ensure_future(gateway.grab(campaign_id, "anna", key))
+            for gateway, key in ((one, "k"), (other, "k"), (one, "l"), (other, "l"))
+        ]
+        for answer in [await in_time(asked) for asked in asking]:
+            body = assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
+            assert body["retry_after_ms"] > 0
+        facts = await one.facts(campaign_id)
+        assert [(user, serial) for user, serial, _, _ in facts] == [("anna", 1)]
+        bearer = {"authorization": f"Bearer {one.token(campaign_id, 'anna')}"}
+        shown = [
+            await g.http.get(f"/v1/grabs/{campaign_id}-1", headers=bearer) for g in (one, other)
+        ]
+        for answer in shown:
+            assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
+        assert one.known(campaign_id).floor == other.known(campaign_id).floor == 1
     won = facts[0][2]
     for gateway in (one, other):
         await there(gateway, campaign_id)
@@ -117,13 +118,12 @@ async def test_what_is_in_the_ledger_needs_no_replica(pair: Pair, one: Served) -
     await until("strangers are known", lambda: _is_refused_from_memory(one, campaign_id))
     assert await one.store.settle(campaign_id, 1, 1, "") == 0
     await one.gateway.catalogue.refresh(campaign_id)
-    pair.stall()
-    bearer = {"authorization": f"Bearer {one.token(campaign_id, 'anna')}"}
-    shown = await one.http.get(f"/v1/grabs/{campaign_id}-1", headers=bearer)
-    assert shown.json()["state"] == "PERSISTED"
-    assert (await one.grab(campaign_id, "anna", "k")).status_code == 200
-    assert_problem(await one.grab(campaign_id, "bert", "k"), 409, "SOLD_OUT")
-    pair.heal()
+    with pair.stalled():
+        bearer = {"authorization": f"Bearer {one.token(campaign_id, 'anna')}"}
+        shown = await one.http.get(f"/v1/grabs/{campaign_id}-1", headers=bearer)
+        assert shown.json()["state"] == "PERSISTED"
+        assert (await one.grab(campaign_id, "anna", "k")).status_code == 200
+        assert_problem(await one.grab(campaign_id, "bert", "k"), 409, "SOLD_OUT")
 
 
 async def _is_refused_from_memory(served: Served, campaign_id: str) -> bool:

@@ -10,9 +10,6 @@ from tests.gateway.serving import until
 from tests.lua.server import Valkey, valkey
 from tests.services.proxy import CALM, Proxy, Trouble, proxied
 
-STALLED = Trouble(stall="replies")
-"""Nothing reaches the replica any more; its own words still come through."""
-
 
 @contextmanager
 def primary() -> Iterator[Valkey]:
@@ -32,11 +29,14 @@ class Pair:
     replica: Valkey
     link: Proxy
 
-    def stall(self) -> None:
-        self.link.trouble = STALLED
-
-    def heal(self) -> None:
-        self.link.trouble = CALM
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Nothing reaches the replica in this block; afterwards it gets what it missed."""
+        self.link.trouble = Trouble(stall="replies")
+        try:
+            yield
+        finally:
+            self.link.trouble = CALM
 
 
 @asynccontextmanager
