@@ -26,7 +26,7 @@ REPAIRED_BYTES_MAX = 100_000
 WORDS = {
     "STORED": "in the ledger now",
     "THERE": "cannot be read, but the ledger has its fact from another message",
-    "VOID": "its seq was given up by a rebuild: nothing to store",
+    "VOID": "a rebuild gave it up: nothing to store",
     "NO_FACT": "names no fact: nothing is missing by it",
     "BEFORE": "settled by an earlier retry",
     "REFUSED": "stays",

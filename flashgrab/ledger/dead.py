@@ -11,6 +11,7 @@ import asyncpg
 
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger import facts
+from flashgrab.ledger.closed import CLOSED_EPOCH
 from flashgrab.ledger.facts import Grant, Letter
 from flashgrab.ledger.pool import Pool
 
@@ -27,7 +28,7 @@ RETRIED_MAX = 500
 
 Outcome = Literal["STORED", "THERE", "VOID", "NO_FACT", "BEFORE", "REFUSED"]
 """STORED: the ledger has its fact now (or had it already). THERE: it cannot be read, but the
-ledger has the fact of its seq from another message. VOID: its seq was given up by a rebuild.
+ledger has the fact of its seq from another message. VOID: a rebuild gave it up.
 NO_FACT: it names no seq, so it accounts for none; had it been a fact, that would be a hole below
 the watermark, and sent again. BEFORE: settled by an earlier retry. REFUSED: it stays, for the
 reason that it has now."""
@@ -168,7 +169,7 @@ async def _without_a_row(connection: "Connection", letter: Letter, *, read: bool
     if letter.campaign_id is None or letter.seq is None:
         return "NO_FACT"
     place = (letter.campaign_id, letter.seq)
-    if await connection.fetchval(_IS_VOID, *place):
+    if letter.reason == CLOSED_EPOCH or await connection.fetchval(_IS_VOID, *place):
         return "VOID"
     if not read and letter.reason in UNREADABLE:
         return "THERE" if await connection.fetchval(_HAS_SEQ, *place) else "REFUSED"

@@ -95,15 +95,17 @@ async def test_a_conflict_stays_one(line: Line) -> None:
 async def test_each_letter_has_its_own_outcome_and_all_are_one_transaction(line: Line) -> None:
     """Stored, there by another message, void, no fact, unreadable: in one go, or none of them."""
     await line.publish("c1", 100)
+    await line.sql("UPDATE campaigns SET epoch = 2")
     await poisoned(
         line,
+        message(6),
         message(1, campaign_id="c2", grab_id="c2-1"),
         message(2, user_id="a b"),
         message(3, epoch=7),
         message(5, user_id="c d"),
         (b"", b"\xff\x00 no JSON"),
     )
-    await line.send(message(2))
+    await line.send(message(2, epoch=2))
     async with line.running(line.persist()):
         await line.persisted("c1", 1)
     await line.sql("INSERT INTO voids VALUES ('c1', 3, 4, 2)")
@@ -116,9 +118,10 @@ async def test_each_letter_has_its_own_outcome_and_all_are_one_transaction(line:
     assert set((await marks(line)).values()) == {None}
     tried = await again(line)
     assert {t.dead.letter.seq: t.outcome for t in tried} == {
-        1: "STORED", 2: "THERE", 3: "VOID", 5: "REFUSED", None: "NO_FACT",
+        1: "STORED", 2: "THERE", 3: "VOID", 5: "REFUSED", 6: "VOID",
+        None: "NO_FACT",
     }  # fmt: skip
-    assert await marks(line) == {1: NOW_MS, 2: NOW_MS, 3: NOW_MS, 5: None, None: NOW_MS}
+    assert await marks(line) == {1: NOW_MS, 2: NOW_MS, 3: NOW_MS, 5: None, 6: NOW_MS, None: NOW_MS}
     assert [row[3] for row in await line.rows("c2")] == ["u1"]
     assert await dead.waiting(line.pool) == 1
 
