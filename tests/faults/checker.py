@@ -81,17 +81,21 @@ def check(history: History, final: Final) -> list[Violation]:
 
 def _all(history: History, final: Final) -> Iterator[Violation]:
     owners = _owners(final)
+    gone = lost(history, final)
+    forgiven = gone if len(gone) <= final.lost_max else frozenset()
     yield from _limits(final, owners)
-    yield from _answers(history, owners)
+    yield from _answers(history, owners, forgiven)
     yield from _takers(history, owners)
     yield from _rows(final)
     for sample in history.samples:
         counts = dict(enumerate(sample.rounds, 1))
-        yield from _balance(counts, sample.seq, f"at {sample.at_ms} ms")
+        facts = sample.seq - _void(final, sample.epoch, sample.seq)
+        yield from _balance(counts, facts, f"at {sample.at_ms} ms")
     if final.redis is not None:
         yield from _seqs(final, final.redis)
         yield from _same(final, final.redis)
-        yield from _balance(final.redis.rounds, final.redis.seq, "at the end")
+        facts = final.redis.seq - _void(final, final.redis.epoch, final.redis.seq)
+        yield from _balance(final.redis.rounds, facts, "at the end")
         yield from _quotas(final, final.redis)
 
 
@@ -102,6 +106,19 @@ def _owners(final: Final) -> dict[int, Fact]:
         for fact in final.redis.outbox:
             facts.setdefault(fact.serial, fact)
     return facts
+
+
+def lost(history: History, final: Final) -> frozenset[int]:
+    """Serials that were acknowledged and are nowhere: what a rebuild may cost, up to its report."""
+    owners = _owners(final)
+    told = {serial for ask in history.asks for serial in ask.named}
+    return frozenset((told | history.acknowledged().keys()) - owners.keys())
+
+
+def _void(final: Final, epoch: int, seq: int) -> int:
+    """Seqs up to this one that were void when this epoch was open."""
+    known = [(first, last) for first, last, opened in final.voids if opened <= epoch]
+    return sum(max(0, min(last, seq) - first + 1) for first, last in known)
 
 
 def _limits(final: Final, owners: Mapping[int, Fact]) -> Iterator[Violation]:
@@ -128,9 +145,13 @@ def _limits(final: Final, owners: Mapping[int, Fact]) -> Iterator[Violation]:
             yield Violation(Kind.KEY_TWICE, f"{user} {key}: {taken}")
 
 
-def _answers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation]:
-    """I3, I7, I9: what was said is so, and stays so."""
-    for user_key, asks in _by_key(history.asks).items():
+def _answers(
+    history: History, owners: Mapping[int, Fact], forgiven: frozenset[int]
+) -> Iterator[Violation]:
+    """I3, I7, I9: what was said is so, and stays so. Who was told a serial that a rebuild gave up
+    asks like anybody else."""
+    sound = [a for a in history.asks if a.answer is not Answer.OK or a.serial not in forgiven]
+    for user_key, asks in _by_key(sound).items():
         told = {ask.serial for ask in asks if ask.answer is Answer.OK}
         if len(told) > 1:
             yield Violation(Kind.TWO_SERIALS, f"{user_key}: {sorted(told)}")
@@ -140,12 +161,24 @@ def _answers(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation
         said = {(a.answer, a.serial) for a in asks if a.final and a.answer is not Answer.UNKNOWN}
         if len(said) > 1:
             yield Violation(Kind.DISAGREE, f"{user_key}: {sorted(s for _, s in said)}")
+    yield from _serials(history, owners, forgiven)
+
+
+def _serials(
+    history: History, owners: Mapping[int, Fact], forgiven: frozenset[int]
+) -> Iterator[Violation]:
+    """I7, I9: every serial that was told is the asker's; not even one that a rebuild gave up has
+    two owners."""
+    first_told: dict[int, str] = {}
     for ask in history.asks:
         if ask.code == "CAMPAIGN_NOT_FOUND":
             yield Violation(Kind.NOT_FOUND, f"{ask.user} at gateway {ask.gateway + 1}")
         for serial in (ask.serial, *ask.named) if ask.answer is Answer.OK else ask.named:
             fact = owners.get(serial)
-            if fact is None:
+            if serial in forgiven:
+                if first_told.setdefault(serial, ask.user) != ask.user:
+                    yield Violation(Kind.CROSSED, f"serial {serial} told to {ask.user}, too")
+            elif fact is None:
                 yield Violation(Kind.ACK_LOST, f"serial {serial} of {ask.user} {ask.key}")
             elif fact.user != ask.user or (serial == ask.serial and fact.key != ask.key):
                 detail = f"serial {serial} told to {ask.user} {ask.key}, is {fact.user} {fact.key}"
@@ -193,11 +226,13 @@ def _rows(final: Final) -> Iterator[Violation]:
 
 def _seqs(final: Final, redis: Redis) -> Iterator[Violation]:
     """I4: dense, once each, and in the outbox above the watermark."""
-    known = {fact.seq for fact in redis.granted} | set(final.dead)
-    for first, last in final.voids:
-        known |= set(range(first, last + 1))
-    for seq in sorted(set(range(1, redis.seq + 1)) - known):
-        yield Violation(Kind.SEQ_HOLE, f"seq {seq}")
+    known = [(seq, seq) for seq in {fact.seq for fact in redis.granted} | set(final.dead)]
+    known += [(first, last) for first, last, _ in final.voids]
+    at = 1
+    for first, last in [*sorted(known), (redis.seq + 1, redis.seq + 1)]:
+        for seq in range(at, min(first, at + EACH_MAX)):
+            yield Violation(Kind.SEQ_HOLE, f"seq {seq}")
+        at = max(at, last + 1)
     for seq, facts in Counter(fact.seq for fact in redis.granted).items():
         if facts > 1:
             yield Violation(Kind.SEQ_TWICE, f"seq {seq}: {facts}")
@@ -228,14 +263,14 @@ def _same(final: Final, redis: Redis) -> Iterator[Violation]:
             yield Violation(Kind.MISCOUNTED, f"round {number}: {count.granted}, is {counted}")
 
 
-def _balance(rounds: Mapping[int, Count], seq: int, when: str) -> Iterator[Violation]:
+def _balance(rounds: Mapping[int, Count], seqs: int, when: str) -> Iterator[Violation]:
     """I6, and that every fact of a round has its seq."""
     for number, count in rounds.items():
         if count.quota != count.left + count.granted - count.returned or count.left < 0:
             yield Violation(Kind.UNBALANCED, f"round {number} {when}: {count}")
     facts = sum(count.granted + count.returned for count in rounds.values())
-    if facts != seq:
-        yield Violation(Kind.MISCOUNTED, f"{when}: {facts} facts counted, seq {seq}")
+    if facts != seqs:
+        yield Violation(Kind.MISCOUNTED, f"{when}: {facts} facts counted, {seqs} seqs")
 
 
 def _quotas(final: Final, redis: Redis) -> Iterator[Violation]:

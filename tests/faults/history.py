@@ -71,6 +71,7 @@ class Sample:
     at_ms: int
     seq: int
     rounds: tuple[Count, ...]
+    epoch: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Redis:
     rounds: dict[int, Count]
     granted: Sequence[Fact]
     outbox: Sequence[Fact]
+    epoch: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ class Final:
     redis: Redis | None
     dead: Sequence[int] = ()
     """Seqs in the dead table; 0 where a letter names none."""
-    voids: Sequence[tuple[int, int]] = ()
+    voids: Sequence[tuple[int, int, int]] = ()
+    """First seq, last seq, and the epoch that a rebuild opened beyond them."""
+    lost_max: int = 0
+    """Acknowledgements that the product's own reports of its rebuilds allow to be lost."""
 
 
 @dataclass

@@ -48,6 +48,17 @@ class Sale:
         body = {"round": 1, "add": add}
         await self._manage(f"/v1/campaigns/{self.campaign_id}/restock", body, secrets.token_hex(8))
 
+    async def rebuild(self) -> dict[str, Any]:
+        """A new epoch, by the centre; asked for with one key until it is over. Its report."""
+        path = f"/v1/campaigns/{self.campaign_id}"
+        await self._manage(f"{path}/rebuild", {}, secrets.token_hex(8))
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with httpx2.AsyncClient(verify=False, timeout=10, headers=headers) as http:
+            shown = (await http.get(f"{self.stack.centre.url}{path}")).json()
+        assert shown["rebuild"]["step"] == "DONE", shown
+        report: dict[str, Any] = shown["rebuild"]
+        return report
+
     async def create(self, quota: int, fields: dict[str, Any] | None = None) -> None:
         """Publish the campaign by the centre, and wait until every gateway knows it."""
         definition = {
@@ -95,7 +106,8 @@ class Sale:
             return None
         if books is None:
             return None
-        return Sample(now_ms(), books.seq, tuple(Count(*row) for row in books.rounds))
+        rounds = tuple(Count(*row) for row in books.rounds)
+        return Sample(now_ms(), books.seq, rounds, books.epoch)
 
     async def watermark(self) -> int:
         """How far the ledger has every fact; 0 where it does not answer."""
@@ -153,8 +165,14 @@ class Sale:
             "SELECT seq, serial, round, user_id, request_id, device_id, granted_at FROM coupons"
             " WHERE campaign_id = $1 ORDER BY serial"
         )
-        dead = await self._sql("SELECT seq FROM dead WHERE campaign_id = $1 OR $1 <> ''")
-        voids = await self._sql("SELECT from_seq, to_seq FROM voids WHERE campaign_id = $1")
+        dead = await self._sql(
+            "SELECT seq FROM dead WHERE (campaign_id = $1 OR $1 <> '') AND reason <> 'CLOSED_EPOCH'"
+        )
+        voids = await self._sql("SELECT from_seq, to_seq, epoch FROM voids WHERE campaign_id = $1")
+        lost = await self._sql(
+            "SELECT coalesce(sum((report->>'lost_max')::bigint), 0)::bigint AS n FROM rebuilds"
+            " WHERE campaign_id = $1"
+        )
         return Final(
             per_user=campaign["per_user"],
             per_device=campaign["per_device"],
@@ -162,7 +180,8 @@ class Sale:
             ledger=[Fact(*row) for row in coupons],
             redis=await self._redis() if with_redis else None,
             dead=[row["seq"] or 0 for row in dead],
-            voids=[(row["from_seq"], row["to_seq"]) for row in voids],
+            voids=[(row["from_seq"], row["to_seq"], row["epoch"]) for row in voids],
+            lost_max=lost[0]["n"],
         )
 
     async def _redis(self) -> Redis:
@@ -181,7 +200,7 @@ class Sale:
                 for f in waiting.facts(self.campaign_id)
             ]
         counts = {r.number: Count(r.quota, r.left, r.granted, r.returned) for r in state.rounds}
-        return Redis(state.seq, state.serial, state.watermark, counts, granted, outbox)
+        return Redis(state.seq, state.serial, state.watermark, counts, granted, outbox, state.epoch)
 
     async def _sql(self, query: str) -> list[Any]:
         async with self.pool.connection() as connection:

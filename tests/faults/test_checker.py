@@ -328,3 +328,25 @@ def test_many_violations_of_one_kind_do_not_hide_another() -> None:
     wrong = world.wrong()
     assert wrong.count(Kind.DEAD_LETTER) == EACH_MAX
     assert Kind.ACK_LOST in wrong
+
+
+def test_what_a_rebuild_may_cost_is_forgiven_and_no_more() -> None:
+    """A lost acknowledgement within the report's bound is none of ours, also where its key won
+    again; one beyond it, or told to two users, is."""
+    world = World()
+    _ack_lost(world)
+    world.ask(7, Answer.OK, "GRANTED", serial=1007)
+    granted = Fact(1007, 1007, 1, "u7", "k7", "", 0)
+    world.granted.append(granted)
+    world.ledger.append(replace(granted, at_ms=2000))
+    world.seq = world.watermark = 1007
+    world.count = Count(QUOTA, QUOTA - GRANTS - 1, GRANTS + 1, 0)
+    voids = [(GRANTS + 1, 1006, 2)]
+    final = replace(world.final, voids=voids, lost_max=1)
+    assert final.redis is not None
+    final = replace(final, redis=replace(final.redis, epoch=2))
+    assert check(world.history, final) == []
+    found = check(world.history, replace(final, lost_max=0))
+    assert {v.kind for v in found} == {Kind.ACK_LOST, Kind.TWO_SERIALS}
+    world.ask(8, Answer.OK, "GRANTED", serial=7)
+    assert [v.kind for v in check(world.history, final)] == [Kind.CROSSED]

@@ -1,9 +1,9 @@
 """The named scenarios F1 … F14."""
 
-from tests.faults.scenarios import clocks, failover, kills, relays, sales, soak, stores
+from tests.faults.scenarios import clocks, failover, kills, rebuilds, relays, sales, soak, stores
 from tests.faults.scenarios.scenario import Scenario
 
-MODULES = (sales, kills, stores, clocks, soak, relays, failover)
+MODULES = (sales, kills, stores, clocks, soak, relays, failover, rebuilds)
 ALL = {scenario.name: scenario for module in MODULES for scenario in module.SCENARIOS}
 
 __all__ = ["ALL", "Scenario"]

@@ -12,7 +12,7 @@ from tests.faults.processes import Freeze
 from tests.faults.runner import Run, settle
 from tests.faults.sale import Sale, sale, until
 from tests.faults.scenarios.scenario import Scenario
-from tests.faults.scenarios.stores import _buyers, _persisted
+from tests.faults.scenarios.stores import buyers, persisted
 from tests.faults.stack import FaultStack, Shape
 
 PLENTY = 1_000_000
@@ -36,7 +36,7 @@ async def failover(stack: FaultStack, seed: int) -> Run:
         await control.create(PLENTY)
         over = asyncio.Event()
         selling = [
-            asyncio.create_task(each.crowd.work_off(_buyers(over), 16, 300))
+            asyncio.create_task(each.crowd.work_off(buyers(over), 16, 300))
             for each in (live, control)
         ]
         await asyncio.sleep(BEFORE_S)
@@ -75,7 +75,7 @@ async def failover(stack: FaultStack, seed: int) -> Run:
 
 async def _opens(live: Sale) -> bool:
     """Whether the campaign is confirmed for its new server, once the ledger has what that has."""
-    await until("the ledger has what is left", partial(_persisted, live, await live.seq()), 30)
+    await until("the ledger has what is left", partial(persisted, live, await live.seq()), 30)
     run = await live.store.run_id()
 
     async def confirmed() -> bool:

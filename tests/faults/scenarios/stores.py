@@ -1,4 +1,4 @@
-"""F3: power cuts. F4: disks. F6: Redis stands still. F7: Kafka is away. F10: Redis knows less."""
+"""F3: power cuts. F4: disks. F6: Redis stands still. F7: Kafka is away."""
 
 import asyncio
 import random
@@ -10,9 +10,7 @@ from typing import Literal
 import psutil
 
 from tests.faults import disk, strace
-from tests.faults.checker import check
 from tests.faults.crowd import now_ms
-from tests.faults.data import DataDeleted, StaleReplica
 from tests.faults.disk import FailingDisk, FullDisk, SlowDisk, small_disk
 from tests.faults.fault import Fault
 from tests.faults.history import Answer, Ask
@@ -30,7 +28,6 @@ FROZEN_S = 30.0
 AWAY_S = 60.0
 QUIET_S = 2.0
 DISK_MB = 400
-CLOSED_ASKS = 20
 REOPENS_S = 10.0
 
 
@@ -45,7 +42,7 @@ async def power_cut(stack: FaultStack, seed: int) -> Run:
         cut = PowerCut(stack, where, random.Random(f"cut {seed}"))
         relay = Freeze(stack, "relay")
         over = asyncio.Event()
-        selling = asyncio.create_task(live.crowd.work_off(_buyers(over), 16, 1500))
+        selling = asyncio.create_task(live.crowd.work_off(buyers(over), 16, 1500))
         await asyncio.sleep(BEFORE_S)
         await relay.inject()
         await cut.inject()
@@ -63,7 +60,7 @@ async def power_cut(stack: FaultStack, seed: int) -> Run:
             fault.check_reached()
         if not open_again:
             live.history.samples.clear()
-            await until("the ledger has what is left", partial(_persisted, live, await live.seq()))
+            await until("the ledger has what is left", partial(persisted, live, await live.seq()))
         run = await settle(live, with_redis=open_again)
     if not open_again:
         run.audit.append("the campaign stays closed: Redis knows less than was acknowledged")
@@ -94,7 +91,7 @@ async def disks(stack: FaultStack, seed: int) -> Run:
         at_ms = now_ms()
         await fault.heal()
         seq = await granted_since(live, at_ms)
-        await until("the ledger goes on", partial(_persisted, live, seq))
+        await until("the ledger goes on", partial(persisted, live, seq))
         back_ms = now_ms() - at_ms
         fault.check_reached()
 
@@ -155,7 +152,7 @@ async def kafka_away(stack: FaultStack, seed: int) -> Run:
         await asyncio.sleep(AWAY_S)
         times["healed_ms"] = now_ms()
         await kill.heal()
-        waited = partial(_persisted, live, await live.seq())
+        waited = partial(persisted, live, await live.seq())
         await until("the ledger has what waited", waited, 90)
         times["drained_ms"] = now_ms()
         kill.check_reached()
@@ -172,58 +169,11 @@ async def kafka_away(stack: FaultStack, seed: int) -> Run:
     return run
 
 
-async def redis_knows_less(stack: FaultStack, seed: int) -> Run:
-    """Data deleted, or an older replica promoted: closed, whoever asks and whatever he asks for."""
-    async with sale(stack, seed) as live:
-        await live.create(PLENTY)
-        over = asyncio.Event()
-        selling = asyncio.create_task(live.crowd.work_off(_buyers(over), 16, 600))
-        await asyncio.sleep(BEFORE_S)
-        if seed % 2:
-            over.set()
-            await selling
-            await live.drained()  # what only Redis has is gone for good, which a rebuild reports
-            fault: DataDeleted | StaleReplica = DataDeleted(stack, live)
-            await fault.inject()
-        else:
-            fault = StaleReplica(stack, live)
-            await fault.inject()
-            over.set()
-            await selling
-        closed = await _closed(live)
-        await fault.heal()
-        fault.check_reached()
-        if isinstance(fault, StaleReplica):
-            run = await settle(live)
-            run.figures = {"lost_while_promoted": fault.missed}
-        else:
-            live.history.samples.clear()
-            final = await live.final(with_redis=False)
-            run = Run(live.history, check(live.history, final))
-        run.figures |= {"fault": fault.name, "closed": closed}
-        return run
-
-
-async def _closed(live: Sale) -> bool:
-    """New keys and old ones, at both gateways: nobody is told yes or no."""
-    new = [(f"late{n}", "k") for n in range(CLOSED_ASKS)]
-    old = [(a.user, a.key) for a in live.history.asks if a.answer is Answer.OK][:CLOSED_ASKS]
-    before = len(live.history.asks)
-    for number in range(len(live.stack.gateways)):
-        await live.crowd.attempt_all(number, new + old)
-    asked = live.history.asks[before:]
-    if any(ask.answer is not Answer.UNKNOWN for ask in asked):
-        raise AssertionError(
-            f"it is not closed: {next(a for a in asked if a.code != 'NOT_WARMED')}"
-        )
-    return all(ask.code in ("NOT_WARMED", "BACKEND_UNAVAILABLE") for ask in asked)
-
-
-async def _persisted(live: Sale, seq: int) -> bool:
+async def persisted(live: Sale, seq: int) -> bool:
     return await live.watermark() >= seq
 
 
-def _buyers(over: asyncio.Event) -> Iterator[tuple[str, str]]:
+def buyers(over: asyncio.Event) -> Iterator[tuple[str, str]]:
     number = 0
     while not over.is_set():
         number += 1
@@ -270,5 +220,4 @@ SCENARIOS = [
     Scenario("F4", "disk errors and full disk", disks, on_small_disks, _disks_missing, fresh=True),
     Scenario("F6", "Redis stands still for 30 s under load", frozen_redis),
     Scenario("F7", "Kafka away for 60 s", kafka_away),
-    Scenario("F10", "Redis knows less than was acknowledged", redis_knows_less, fresh=True),
 ]
