@@ -11,7 +11,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 
 from flashgrab.broker.calls import bounded
 
-_MEMBERS = 5  # where DescribeGroups has them; the first field of each is its id
+_STATE, _MEMBERS = 2, 5  # where DescribeGroups has them; the first field of a member is its id
 _UUID_CHARS = 36  # a broker makes a member's id of the client's id, "-" and a UUID
 
 
@@ -19,7 +19,9 @@ async def let_go(bootstrap: str, group: str, client_id: str, *, deadline_ms: int
     """Have the group's members of this client id leave it; how many did.
 
     Only who knows that no other process has this client id may call it. A member that lives after
-    all joins again. Raises BrokerUnavailable.
+    all joins again. Nothing is done in the middle of a rebalance, nor where there are others, who
+    may begin one: a member that leaves between JoinGroup and SyncGroup is what the embedded broker
+    never gets over (it assigns nothing any more). Raises BrokerUnavailable.
     """
     left = 0
     async with bounded(deadline_ms, f"leaving group {group} for {client_id}"):
@@ -29,11 +31,12 @@ async def let_go(bootstrap: str, group: str, client_id: str, *, deadline_ms: int
             coordinator = await admin.find_coordinator(group)
             for described in await admin.describe_consumer_groups([group], coordinator):
                 for found in described.groups:
-                    for member_id in (member[0] for member in found[_MEMBERS]):
-                        if member_id[: -_UUID_CHARS - 1] == client_id:
-                            request = LeaveGroupRequest(group, member_id)
-                            answer = await admin._client.send(coordinator, request)  # noqa: SLF001 (it has no such call)
-                            left += answer.error_code == kafka.NoError.errno
+                    member_ids = [member[0] for member in found[_MEMBERS]]
+                    alone = all(name[: -_UUID_CHARS - 1] == client_id for name in member_ids)
+                    for member_id in member_ids if alone and found[_STATE] == "Stable" else ():
+                        request = LeaveGroupRequest(group, member_id)
+                        answer = await admin._client.send(coordinator, request)  # noqa: SLF001 (it has no such call)
+                        left += answer.error_code == kafka.NoError.errno
         finally:
             await admin.close()
     return left

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("flashgrab.cli.top", "Watch the sale, one line a second."),
     "doctor": ("flashgrab.cli.doctor", "Look at settings, services and machine."),
     "rehearse": ("flashgrab.cli.rehearse", "Send a crowd of simulated buyers, then audit."),
+    "drill": ("flashgrab.cli.drill", "Break one part of a stack made for it, and watch it heal."),
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),
 }
 PARTS = ("gateway", "relay", "worker", "centre")

@@ -9,7 +9,7 @@ import sys
 from flashgrab import scripts
 from flashgrab.scripts import GRAB
 from flashgrab.settings import GatewaySettings, load
-from gateway import campaigns
+from gateway import campaigns as knowing
 from gateway.serve import serve
 
 NEXT = "2"
@@ -19,7 +19,8 @@ def main(release: str) -> int:
     if release == "changed":
         GRAB.__dict__["text"] = GRAB.text + "\n-- of another release\n"
     else:
-        scripts.READS = campaigns.READS = (scripts.SCHEMA, NEXT)  # type: ignore[assignment]
+        for module in (scripts, knowing):
+            vars(module)["READS"] = (scripts.SCHEMA, NEXT)
     return serve(load(GatewaySettings), 1)
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_another_text_of_the_script_on_one_campaign(
     publish(redis_server, "sides", QUOTA)
     one, other = gateways["this"], gateways["changed"]
     for gateway in (one, other):
-        until("it knows the campaign", lambda g=gateway: g.knows("sides"))
+        until("it knows the campaign", partial(gateway.knows, "sides"))
     serials = {}
     for n in range(QUOTA + 2):
         first, second = (one, other) if n % 2 else (other, one)
@@ -88,7 +89,7 @@ def test_a_campaign_raised_under_a_gateway_that_knew_it(
     publish(redis_server, "raised", QUOTA)
     old, new = gateways["this"], gateways["next"]
     for gateway in (old, new):
-        until("it knows the campaign", lambda g=gateway: g.knows("raised"))
+        until("it knows the campaign", partial(gateway.knows, "raised"))
     assert old.grab("raised", "u1").status_code == 201
     client = Client(redis_server.path)
     client.call("HSET", keys.campaign("raised"), "schema", NEXT)
