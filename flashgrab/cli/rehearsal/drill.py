@@ -26,7 +26,7 @@ from flashgrab.cli.rehearsal.sale import Names, Sale, asks
 from flashgrab.cli.rehearsal.tally import Tally
 from flashgrab.cli.stack import secretsfile
 from flashgrab.cli.stack.folder import DataFolder
-from flashgrab.cli.stack.layout import STOP_ORDER, Layout, Options, lay_out
+from flashgrab.cli.stack.layout import Layout, Options, lay_out
 from flashgrab.cli.stack.service import Service, ServiceFailed
 from flashgrab.cli.stack.supervisor import Supervisor
 from flashgrab.cli.target import Target
@@ -119,7 +119,7 @@ async def _stack(path: Path) -> AsyncIterator[tuple[Layout, Target]]:
     supervisor = Supervisor(
         [
             [layout.valkey, layout.postgres, layout.kafka],
-            [layout.centre, layout.gateway, layout.relay, layout.worker],
+            [layout.centre, layout.gateway, *layout.relays, layout.worker],
         ],
         run_file=data.run_file,
         pids_file=data.pids_file,
@@ -146,7 +146,7 @@ async def _stack(path: Path) -> AsyncIterator[tuple[Layout, Target]]:
         if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        await supervisor.stop(STOP_ORDER)
+        await supervisor.stop(layout.stop_order)
         data.close()
 
 
@@ -155,7 +155,7 @@ class _Drill:
 
     def __init__(self, name: str, layout: Layout, target: Target) -> None:
         self._way, part = DRILLS[name]
-        self._service: Service = getattr(layout, part)
+        self._service: Service = layout.relays[0] if part == "relay" else getattr(layout, part)
         self._target = target
         self._sale = Sale(CAMPAIGN, "Drill", Names("u", BUYERS), BUYERS, ("a", "a"))
         self._tally = Tally(self._sale)
