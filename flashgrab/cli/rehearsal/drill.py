@@ -146,7 +146,7 @@ async def _stack(path: Path) -> AsyncIterator[tuple[Layout, Target]]:
         if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        await supervisor.stop(layout.stop_order)
+        await supervisor.stop(layout.stop_order())
         data.close()
 
 
