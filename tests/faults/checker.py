@@ -6,7 +6,7 @@ have. Shares nothing with the scripts, the worker and the audit.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from tests.faults.history import Answer, Ask, Count, Fact, Final, History, Redis
@@ -36,6 +36,7 @@ class Kind(Enum):
     TWO_SERIALS = ("I3", "one key was told two serials")
     WINNER_REFUSED = ("I3", "a key that had won was refused later")
     NOT_FOUND = ("I3", "told that there is no such campaign, which every gateway had known")
+    RETURN_UNTOLD = ("I3", "told RETURNED too early, or too late still that it is held")
     DISAGREE = ("I3", "after healing, gateways say different things of one key")
     SEQ_HOLE = ("I4", "seqs are missing between 1 and the last one")
     SEQ_TWICE = ("I4", "two facts have one seq")
@@ -44,9 +45,12 @@ class Kind(Enum):
     EXTRA_ROW = ("I5", "the ledger has it, Redis never granted it")
     WRONG_ROW = ("I5", "ledger and Redis name different owners")
     DOUBLE_ROW = ("I5", "the ledger has one serial twice")
+    RETURN_DIFFERS = ("I5", "returned in the ledger or in Redis, not in both")
     DEAD_LETTER = ("I5", "an event was not stored")
     UNBALANCED = ("I6", "quota is not left + granted - returned")
     MISCOUNTED = ("I6", "the counters are not what was granted")
+    RETURN_LOST = ("I7", "a return was acknowledged, and the coupon is held")
+    NEVER_RETURNED = ("I9", "a coupon is returned that nobody gave back")
     ACK_LOST = ("I7", "acknowledged, and nowhere to be found")
     CROSSED = ("I9", "a serial was told to somebody who does not own it")
     NEVER_ASKED = ("I9", "a coupon for a key that nobody sent")
@@ -86,6 +90,7 @@ def _all(history: History, final: Final) -> Iterator[Violation]:
     yield from _limits(final, owners)
     yield from _answers(history, owners, forgiven)
     yield from _takers(history, owners)
+    yield from _returns(history, owners)
     yield from _rows(final)
     for sample in history.samples:
         counts = dict(enumerate(sample.rounds, 1))
@@ -100,11 +105,15 @@ def _all(history: History, final: Final) -> Iterator[Violation]:
 
 
 def _owners(final: Final) -> dict[int, Fact]:
-    """Who owns each serial: the ledger says so, and what waits in the outbox."""
+    """Who owns each serial, and whether it came back: the ledger says so, and what waits in the
+    outbox."""
     facts = {fact.serial: fact for fact in final.ledger}
     if final.redis is not None:
         for fact in final.redis.outbox:
             facts.setdefault(fact.serial, fact)
+        for serial, seq in final.redis.returns.items():
+            if serial in facts:
+                facts[serial] = replace(facts[serial], returned_seq=seq)
     return facts
 
 
@@ -123,7 +132,7 @@ def _void(final: Final, epoch: int, seq: int) -> int:
 
 def _limits(final: Final, owners: Mapping[int, Fact]) -> Iterator[Violation]:
     """I1, I2, and I3 where a key took two."""
-    per_round = Counter(fact.round for fact in owners.values())
+    per_round = Counter(fact.round for fact in owners.values() if not fact.returned_seq)
     for number, granted in sorted(per_round.items()):
         window = final.rounds.get(number)
         if window is None or granted > window.quota:
@@ -133,16 +142,51 @@ def _limits(final: Final, owners: Mapping[int, Fact]) -> Iterator[Violation]:
         window = final.rounds.get(fact.round)
         if window and fact.at_ms and not window.opens_at <= fact.at_ms < window.closes_at:
             yield Violation(Kind.OUTSIDE_WINDOW, f"serial {fact.serial} at {fact.at_ms}")
-    for user, held in Counter(fact.user for fact in owners.values()).items():
+    for user, held in _most_held(owners.values(), "user").items():
         if held > final.per_user:
             yield Violation(Kind.USER_OVER_LIMIT, f"{user} holds {held}")
-    devices = Counter(fact.device for fact in owners.values() if fact.device)
-    for device, held in devices.items():
-        if 0 < final.per_device < held:
+    for device, held in _most_held(owners.values(), "device").items():
+        if device and 0 < final.per_device < held:
             yield Violation(Kind.DEVICE_OVER_LIMIT, f"{device} holds {held}")
     for (user, key), taken in Counter((f.user, f.key) for f in owners.values()).items():
         if taken > 1:
             yield Violation(Kind.KEY_TWICE, f"{user} {key}: {taken}")
+
+
+def _most_held(facts: Iterable[Fact], what: str) -> Mapping[str, int]:
+    """How many each held at the worst moment, by the order of seqs."""
+    moves = []
+    for fact in facts:
+        moves.append((fact.seq, 1, getattr(fact, what)))
+        if fact.returned_seq > 0:
+            moves.append((fact.returned_seq, -1, getattr(fact, what)))
+    held: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    for _, more, name in sorted(moves):
+        held[name] += more
+        most[name] = max(most[name], held[name])
+    return most
+
+
+def _returns(history: History, owners: Mapping[int, Fact]) -> Iterator[Violation]:
+    """What was acknowledged came back, nothing else did, and owners are told so from then on."""
+    given = {one.serial: one for one in history.returns}
+    for serial, one in given.items():
+        if one.done and (fact := owners.get(serial)) is not None and not fact.returned_seq:
+            yield Violation(Kind.RETURN_LOST, f"serial {serial} of {fact.user}")
+    for serial, fact in owners.items():
+        if fact.returned_seq and serial not in given:
+            yield Violation(Kind.NEVER_RETURNED, f"serial {serial} of {fact.user}")
+    for ask in history.asks:
+        if ask.answer is not Answer.OK:
+            continue
+        back = given.get(ask.serial)
+        if ask.state == "RETURNED":
+            wrong = back is None or ask.ended_ms < back.began_ms
+        else:
+            wrong = back is not None and back.done and ask.began_ms > back.ended_ms + MEMORY_MS
+        if wrong:
+            yield Violation(Kind.RETURN_UNTOLD, f"serial {ask.serial}: {ask.state} to {ask.user}")
 
 
 def _answers(
@@ -158,9 +202,10 @@ def _answers(
         for ask, stale in _refused_winners(asks):
             if not stale:
                 yield Violation(Kind.WINNER_REFUSED, f"{user_key}: {ask.code}")
-        said = {(a.answer, a.serial) for a in asks if a.final and a.answer is not Answer.UNKNOWN}
+        told_last = [a for a in asks if a.final and a.answer is not Answer.UNKNOWN]
+        said = {(a.answer.value, a.serial, a.state == "RETURNED") for a in told_last}
         if len(said) > 1:
-            yield Violation(Kind.DISAGREE, f"{user_key}: {sorted(s for _, s in said)}")
+            yield Violation(Kind.DISAGREE, f"{user_key}: {sorted(said)}")
     yield from _serials(history, owners, forgiven)
 
 
@@ -226,20 +271,23 @@ def _rows(final: Final) -> Iterator[Violation]:
 
 def _seqs(final: Final, redis: Redis) -> Iterator[Violation]:
     """I4: dense, once each, and in the outbox above the watermark."""
-    known = [(seq, seq) for seq in {fact.seq for fact in redis.granted} | set(final.dead)]
+    returned = {f.serial: f.returned_seq for f in final.ledger if f.returned_seq}
+    returned.update(redis.returns)
+    given = Counter([*(fact.seq for fact in redis.granted), *returned.values()])
+    known = [(seq, seq) for seq in set(given) | set(final.dead)]
     known += [(first, last) for first, last, _ in final.voids]
     at = 1
     for first, last in [*sorted(known), (redis.seq + 1, redis.seq + 1)]:
         for seq in range(at, min(first, at + EACH_MAX)):
             yield Violation(Kind.SEQ_HOLE, f"seq {seq}")
         at = max(at, last + 1)
-    for seq, facts in Counter(fact.seq for fact in redis.granted).items():
+    for seq, facts in given.items():
         if facts > 1:
             yield Violation(Kind.SEQ_TWICE, f"seq {seq}: {facts}")
-    waiting = {fact.seq for fact in redis.outbox}
-    for fact in redis.granted:
-        if fact.seq > redis.watermark and fact.seq not in waiting:
-            yield Violation(Kind.NOT_IN_OUTBOX, f"seq {fact.seq}")
+    waiting = {fact.seq for fact in redis.outbox} | set(redis.returns.values())
+    for seq in given:
+        if seq > redis.watermark and seq not in waiting:
+            yield Violation(Kind.NOT_IN_OUTBOX, f"seq {seq}")
 
 
 def _same(final: Final, redis: Redis) -> Iterator[Violation]:
@@ -255,12 +303,17 @@ def _same(final: Final, redis: Redis) -> Iterator[Violation]:
                 yield Violation(Kind.MISSING_ROW, f"serial {fact.serial} of {fact.user}")
         elif _name(row) != _name(fact):
             yield Violation(Kind.WRONG_ROW, f"serial {fact.serial}: {_name(row)}, {_name(fact)}")
+        back = row is not None and bool(row.returned_seq)
+        if bool(fact.returned_seq) != back and fact.serial not in redis.returns:
+            detail = f"serial {fact.serial} of {fact.user}, in the ledger: {back}"
+            yield Violation(Kind.RETURN_DIFFERS, detail)
     for serial in sorted(rows.keys() - granted):
         yield Violation(Kind.EXTRA_ROW, f"serial {serial} of {rows[serial].user}")
     for number, count in redis.rounds.items():
         counted = sum(fact.round == number for fact in redis.granted)
-        if count.granted != counted:
-            yield Violation(Kind.MISCOUNTED, f"round {number}: {count.granted}, is {counted}")
+        gone = sum(fact.round == number and bool(fact.returned_seq) for fact in redis.granted)
+        if (count.granted, count.returned) != (counted, gone):
+            yield Violation(Kind.MISCOUNTED, f"round {number}: {count}, is {counted} - {gone}")
 
 
 def _balance(rounds: Mapping[int, Count], seqs: int, when: str) -> Iterator[Violation]:

@@ -118,15 +118,18 @@ class Crowd:
         wanted = crowd.Ask(self.campaign_id, user, key)
         request = crowd.grab_request(self._addresses[gateway], wanted, token or self.pass_of(user))
         began_ms = now_ms()
-        answer, code, serial = Answer.UNKNOWN, "", 0
+        answer, code, serial, state = Answer.UNKNOWN, "", 0, ""
         named: tuple[int, ...] = ()
         try:
             reply = await line.ask(request, REPLY_S)
         except NoReply:
             pass
         else:
-            answer, code, serial, named = _read(reply.status, crowd.read_body(reply))
-        ask = Ask(user, key, gateway, began_ms, now_ms(), answer, code, serial, named, final=final)
+            body = crowd.read_body(reply)
+            answer, code, serial, named = _read(reply.status, body)
+            state = str(body.get("state", ""))
+        told = (answer, code, serial, state, named)
+        ask = Ask(user, key, gateway, began_ms, now_ms(), *told, final=final)
         self.history.asks.append(ask)
         return ask
 

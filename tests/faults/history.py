@@ -1,6 +1,6 @@
 """What the clients of a run saw, and what was there at its end: all that the checker looks at."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -26,6 +26,8 @@ class Ask:
     code: str = ""
     """GRANTED, REPLAYED, the code of a refusal, "" where nothing came."""
     serial: int = 0
+    state: str = ""
+    """What an OK said of the coupon: GRANTED, PERSISTED or RETURNED."""
     named: tuple[int, ...] = ()
     """Serials that a USER_LIMIT said were this user's."""
     final: bool = False
@@ -33,8 +35,19 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveBack:
+    """A return over HTTP, repeated with its operation id until it was applied (`done`)."""
+
+    serial: int
+    began_ms: int
+    ended_ms: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
-    """A grant, as holders, outbox or ledger have it. Holders know no device and no time."""
+    """A grant, as holders, outbox or ledger have it. Holders know no device and no time, and of a
+    return (`returned_seq`, 0 for none) only that it was: -1."""
 
     seq: int
     serial: int
@@ -43,6 +56,7 @@ class Fact:
     key: str
     device: str = ""
     at_ms: int = 0
+    returned_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Redis:
-    """A campaign in Redis. `granted` are its holders' grants."""
+    """A campaign in Redis. `granted` are its holders' grants, `returns` the returns that wait in
+    the outbox: seq by serial."""
 
     seq: int
     serial: int
@@ -85,6 +100,7 @@ class Redis:
     granted: Sequence[Fact]
     outbox: Sequence[Fact]
     epoch: int = 1
+    returns: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,7 @@ class History:
 
     asks: list[Ask] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    returns: list[GiveBack] = field(default_factory=list)
 
     def acknowledged(self) -> dict[int, Ask]:
         """The first answer that named each serial as the asker's own."""

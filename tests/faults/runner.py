@@ -26,13 +26,14 @@ Script = Callable[[Sale], Awaitable[None]]
 @dataclass(frozen=True)
 class Plan:
     """The sale. `asks` 0: as long as the script runs, each user new. `restocks` more coupons come
-    one part after another, evenly over `span_ms`."""
+    one part after another, evenly over `span_ms`; so come `returns` coupons back."""
 
     quota: int
     asks: int = 0
     users: int = 0
     restocks: int = 0
     add: int = 0
+    returns: int = 0
     span_ms: int = 0
     connections: int = 48
     per_s: float = 0.0
@@ -69,6 +70,7 @@ class Run:
             "refused": answers[Answer.REFUSED],
             "unknown": answers[Answer.UNKNOWN],
             "stale_refusals": len(stale_refusals(self.history)),
+            "returned": sum(one.done for one in self.history.returns),
             "samples": len(self.history.samples),
             "asked_ms": self.asked_ms,
             "drained_ms": self.drained_ms,
@@ -93,6 +95,7 @@ async def run_sale(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(live.crowd.work_off(asks, plan.connections, plan.per_s))
             tasks.create_task(_restock(live, plan))
+            tasks.create_task(_give_back(live, plan, chance))
             try:
                 await script(live)
             finally:
@@ -105,6 +108,7 @@ async def settle(live: Sale, *, with_redis: bool = True, drain_s: float = DRAIN_
     where the campaign is closed, nobody is asked."""
     begun_ms = now_ms()
     if with_redis:
+        await live.all_back()
         await live.known_everywhere()
         await live.crowd.ask_everywhere(_open_questions(live.history))
     asked_ms = now_ms()
@@ -161,6 +165,16 @@ async def _restock(live: Sale, plan: Plan) -> None:
         await live.restock(plan.add)
 
 
+async def _give_back(live: Sale, plan: Plan, chance: random.Random) -> None:
+    """Coupons of buyers who know that they have them come back, each once."""
+    begun_ms = now_ms()
+    for number in range(1, plan.returns + 1):
+        await _at(begun_ms + plan.span_ms * number // (plan.returns + 1))
+        given = {one.serial for one in live.history.returns}
+        if known := sorted(live.history.acknowledged().keys() - given):
+            await live.give_back(chance.choice(known))
+
+
 def _asks(plan: Plan, chance: random.Random) -> Iterator[tuple[str, str]]:
     """Users drawn again and again: the same key as before, now and then a second one."""
     for _ in range(plan.asks):
@@ -183,4 +197,6 @@ def _open_questions(history: History) -> list[tuple[str, str]]:
             told[ask.user, ask.key] = ask.answer
     unknown = [key for key, answer in told.items() if answer is Answer.UNKNOWN]
     won = [key for key, answer in told.items() if answer is Answer.OK]
-    return unknown + won[:WINNERS_ASKED]
+    owners = {ask.serial: (ask.user, ask.key) for ask in history.acknowledged().values()}
+    back = {owners[one.serial] for one in history.returns}
+    return unknown + sorted(back) + [key for key in won if key not in back][:WINNERS_ASKED]

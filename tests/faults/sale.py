@@ -13,10 +13,11 @@ import httpx2
 
 from flashgrab.errors import FlashgrabError
 from flashgrab.events import OutboxEntry
+from flashgrab.ids import grab_id
 from flashgrab.ledger.pool import Pool
 from flashgrab.store import Store
 from tests.faults.crowd import Crowd, now_ms
-from tests.faults.history import Count, Fact, Final, History, Redis, Sample, Window
+from tests.faults.history import Count, Fact, Final, GiveBack, History, Redis, Sample, Window
 from tests.faults.stack import ADMIN_TOKEN, FaultStack
 
 SAMPLE_S = 1.0
@@ -59,6 +60,31 @@ class Sale:
         report: dict[str, Any] = shown["rebuild"]
         return report
 
+    async def give_back(self, serial: int) -> None:
+        """One coupon back, by the centre; repeated with its key until both sides have it."""
+        began_ms, done = now_ms(), False
+        path = f"/v1/grabs/{grab_id(self.campaign_id, serial)}/return"
+        try:
+            await self._manage(path, {}, secrets.token_hex(8), wait_for=404)
+            done = True
+        finally:
+            self.history.returns.append(GiveBack(serial, began_ms, now_ms(), done))
+
+    async def all_back(self) -> None:
+        """Until the ledger has the fact of every return that it ever committed."""
+
+        async def done() -> bool:
+            try:
+                rows = await self._sql(
+                    "SELECT count(*) AS n FROM coupons WHERE campaign_id = $1"
+                    " AND state = 'RETURNED' AND returned_seq IS NULL"
+                )
+            except FlashgrabError:
+                return False
+            return not rows[0]["n"]
+
+        await until("every return is in Redis and ledger", done, DRAIN_S)
+
     async def create(self, quota: int, fields: dict[str, Any] | None = None) -> None:
         """Publish the campaign by the centre, and wait until every gateway knows it."""
         definition = {
@@ -75,7 +101,9 @@ class Sale:
                 url = f"{gateway.url}/v1/campaigns/{self.campaign_id}"
                 await until(f"{gateway.name} knows the campaign", partial(_is_there, http, url))
 
-    async def _manage(self, path: str, body: dict[str, Any], operation: str) -> None:
+    async def _manage(
+        self, path: str, body: dict[str, Any], operation: str, *, wait_for: int = 503
+    ) -> None:
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Idempotency-Key": operation}
 
         async def done() -> bool:
@@ -83,8 +111,8 @@ class Sale:
                 answer = await http.post(f"{self.stack.centre.url}{path}", json=body)
             except httpx2.TransportError:
                 return False
-            assert answer.status_code in (200, 201, 503), answer.text
-            return answer.status_code != 503 and bool(answer.json().get("applied", True))
+            assert answer.status_code in (200, 201, 503, wait_for), answer.text
+            return answer.is_success and bool(answer.json().get("applied", True))
 
         async with httpx2.AsyncClient(verify=False, timeout=10, headers=headers) as http:
             await until(f"the centre did {path}", done, MANAGE_S)
@@ -162,8 +190,8 @@ class Sale:
         )[0]
         rounds = await self._sql("SELECT * FROM rounds WHERE campaign_id = $1")
         coupons = await self._sql(
-            "SELECT seq, serial, round, user_id, request_id, device_id, granted_at FROM coupons"
-            " WHERE campaign_id = $1 ORDER BY serial"
+            "SELECT seq, serial, round, user_id, request_id, device_id, granted_at,"
+            " coalesce(returned_seq, 0) FROM coupons WHERE campaign_id = $1 ORDER BY serial"
         )
         dead = await self._sql(
             "SELECT seq FROM dead WHERE (campaign_id = $1 OR $1 <> '') AND reason <> 'CLOSED_EPOCH'"
@@ -190,17 +218,22 @@ class Sale:
         granted = []
         async for user, entry in self.store.holders(self.campaign_id):
             for part in entry.split(";")[:-1]:
-                serial, seq, number, _, key = part.split(",")
-                granted.append(Fact(int(seq), int(serial), int(number), user, key))
-        outbox = []
+                serial, seq, number, held, key = part.split(",")
+                mark = {"g": 0, "r": -1}[held]
+                fact = Fact(int(seq), int(serial), int(number), user, key, returned_seq=mark)
+                granted.append(fact)
+        outbox, returns = [], {}
         for waiting in await self.store.outbox(self.campaign_id, 0, entries_max=ENTRIES_MAX):
             assert isinstance(waiting, OutboxEntry), waiting
-            outbox += [
-                Fact(f.seq, f.serial, f.round, f.user_id, f.request_id, f.device_id, f.at_ms)
-                for f in waiting.facts(self.campaign_id)
-            ]
+            for f in waiting.facts(self.campaign_id):
+                if f.event == "grab.returned":
+                    returns[f.serial] = f.seq
+                    continue
+                of = (f.round, f.user_id, f.request_id, f.device_id, f.at_ms)
+                outbox.append(Fact(f.seq, f.serial, *of))
         counts = {r.number: Count(r.quota, r.left, r.granted, r.returned) for r in state.rounds}
-        return Redis(state.seq, state.serial, state.watermark, counts, granted, outbox, state.epoch)
+        waits = (outbox, state.epoch, returns)
+        return Redis(state.seq, state.serial, state.watermark, counts, granted, *waits)
 
     async def _sql(self, query: str) -> list[Any]:
         async with self.pool.connection() as connection:

@@ -6,7 +6,18 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.faults.checker import EACH_MAX, Kind, check, stale_refusals
-from tests.faults.history import Answer, Ask, Count, Fact, Final, History, Redis, Sample, Window
+from tests.faults.history import (
+    Answer,
+    Ask,
+    Count,
+    Fact,
+    Final,
+    GiveBack,
+    History,
+    Redis,
+    Sample,
+    Window,
+)
 
 GRANTS, QUOTA, OPENS, CLOSES = 6, 10, 1000, 9000
 
@@ -50,10 +61,24 @@ class World:
                 answer,
                 code,
                 serial,
+                "RETURNED" if "returned" in more else "GRANTED" if answer is Answer.OK else "",
                 (more["named"],) if "named" in more else (),
                 "final" in more,
             )
         )
+
+    def give_back(self, serial: int, *, in_ledger: bool = True, in_redis: bool = True) -> None:
+        """A return that was acknowledged, and where it is."""
+        now_ms = 10 * len(self.history.asks)
+        self.history.returns.append(GiveBack(serial, now_ms, now_ms, done=True))
+        self.seq = self.watermark = self.seq + 1
+        if in_ledger:
+            self.change(serial, returned_seq=self.seq)
+        if in_redis:
+            grant = self.granted[serial - 1]
+            self.granted[serial - 1] = replace(grant, returned_seq=-1)
+        c = self.count
+        self.count = Count(c.quota, c.left + 1, c.granted, c.returned + 1)
 
     def change(self, serial: int, **fields: object) -> None:
         """The ledger has something else of a serial."""
@@ -64,8 +89,8 @@ class World:
         """One more grant, in Redis and ledger alike."""
         self.ledger.append(Fact(n, n, 1, user, key, device, 2000))
         self.granted.append(Fact(n, n, 1, user, key))
-        self.seq = self.watermark = n
-        self.count = Count(self.quota, self.quota - n, n, 0)
+        self.seq = self.watermark = n + self.count.returned
+        self.count = Count(self.quota, self.count.left - 1, n, self.count.returned)
 
     @property
     def final(self) -> Final:
@@ -207,6 +232,44 @@ def _refused_but_taken(w: World) -> None:
     w.more(7, "u7", "k7")
 
 
+def _return_untold(w: World) -> None:
+    w.give_back(2)
+    w.ask(2, Answer.OK, "REPLAYED", serial=2, at_ms=5000)
+
+
+def _return_told_early(w: World) -> None:
+    w.ask(2, Answer.OK, "REPLAYED", serial=2, returned=1)
+    w.ask(3, Answer.OK, "REPLAYED", serial=3)
+    w.give_back(2)
+
+
+def _return_not_in_ledger(w: World) -> None:
+    w.give_back(2, in_ledger=False)
+
+
+def _return_not_in_redis(w: World) -> None:
+    w.give_back(2, in_redis=False)
+
+
+def _return_lost(w: World) -> None:
+    w.history.returns.append(GiveBack(2, 1, 2, done=True))
+
+
+def _never_returned(w: World) -> None:
+    w.give_back(2)
+    w.history.returns.clear()
+
+
+def _held_before_the_return(w: World) -> None:
+    w.more(7, "u1", "other", "d7")
+    w.give_back(1)
+
+
+def _returned_not_counted(w: World) -> None:
+    w.give_back(2)
+    w.count = Count(QUOTA, QUOTA - GRANTS, GRANTS, 0)
+
+
 PLANTED: list[tuple[Callable[[World], None], Kind]] = [
     (_oversold, Kind.OVERSOLD),
     (_quota_differs, Kind.QUOTA_DIFFERS),
@@ -236,6 +299,14 @@ PLANTED: list[tuple[Callable[[World], None], Kind]] = [
     (_crossed_named, Kind.CROSSED),
     (_never_asked, Kind.NEVER_ASKED),
     (_refused_but_taken, Kind.REFUSED_BUT_TAKEN),
+    (_return_untold, Kind.RETURN_UNTOLD),
+    (_return_told_early, Kind.RETURN_UNTOLD),
+    (_return_not_in_ledger, Kind.RETURN_DIFFERS),
+    (_return_not_in_redis, Kind.RETURN_DIFFERS),
+    (_return_lost, Kind.RETURN_LOST),
+    (_never_returned, Kind.NEVER_RETURNED),
+    (_held_before_the_return, Kind.USER_OVER_LIMIT),
+    (_returned_not_counted, Kind.MISCOUNTED),
 ]
 
 
@@ -318,6 +389,28 @@ def test_without_redis_the_ledger_alone_answers() -> None:
     world.history.samples.clear()
     final = replace(world.final, redis=None)
     assert [v.kind for v in check(world.history, final)] == [Kind.ACK_LOST]
+
+
+def test_who_returned_may_win_again() -> None:
+    """With another key; his old one says RETURNED, for a while perhaps not at every gateway."""
+    world = World()
+    world.give_back(1)
+    world.ask(1, Answer.OK, "REPLAYED", serial=1)
+    world.ask(1, Answer.OK, "REPLAYED", serial=1, returned=1, at_ms=5000)
+    world.more(7, "u1", "other", "d1")
+    world.ledger[6] = replace(world.ledger[6], seq=8)
+    world.granted[6] = replace(world.granted[6], seq=8)
+    world.ask(1, Answer.OK, "GRANTED", key="other", serial=7)
+    assert world.wrong() == []
+
+
+def test_a_return_that_nobody_acknowledged_may_have_happened() -> None:
+    """Both ends are sound."""
+    world = World()
+    world.history.returns.append(GiveBack(2, 1, 2, done=False))
+    assert world.wrong() == []
+    world.give_back(2)
+    assert world.wrong() == []
 
 
 def test_many_violations_of_one_kind_do_not_hide_another() -> None:

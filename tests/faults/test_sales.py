@@ -74,7 +74,7 @@ async def _sell(stack: FaultStack, faults: tuple[str, ...]) -> None:
 
     plan = Plan(
         quota=60, asks=span_ms, users=1500, restocks=6, add=60, span_ms=span_ms, per_s=1000,
-        per_user=2, per_device=3, devices=400,
+        per_user=2, per_device=3, devices=400, returns=2 * len(events),
     )  # fmt: skip
     try:
         run = await run_sale(stack, len(faults), plan, script)
@@ -84,4 +84,5 @@ async def _sell(stack: FaultStack, faults: tuple[str, ...]) -> None:
         print(stack.logs(), file=sys.stderr)
         raise
     assert len(run.history.acknowledged()) > plan.quota  # it went on beyond the first part
+    assert any(one.done for one in run.history.returns)
     assert run.history.samples

@@ -23,7 +23,7 @@ async def random_schedule(stack: FaultStack, seed: int) -> Run:
     devices = chance.choice((0, 1500))
     plan = Plan(
         quota=100, asks=20_000, users=6000, restocks=9, add=100, span_ms=SPAN_MS, per_s=3500,
-        per_user=chance.choice((1, 1, 2)), devices=devices, per_device=devices and 2,
+        per_user=chance.choice((1, 1, 2)), devices=devices, per_device=devices and 2, returns=30,
     )  # fmt: skip
 
     async def script(live: Sale) -> None:
