@@ -150,6 +150,10 @@ def _age(state: CampaignState) -> tuple[int, int, int]:
     return state.epoch, state.generation, state.seq
 
 
+class SchemaUnknown(ValueError):
+    """Its keys are in a form of another release."""
+
+
 class Catalogue:
     """All campaigns of the registry; bounded by it, never by what requests name."""
 
@@ -160,7 +164,7 @@ class Catalogue:
         self.by_name: dict[bytes, Campaign] = {}
         """By the bytes of their ids."""
         self._tasks: list[asyncio.Task[None]] = []
-        self._unreadable: dict[str, str] = {}
+        self._unreadable: dict[str, Exception | None] = {}
         self._read_at: dict[str, OutboxStanding] = {}  # before the last reading that went well
         self._turn = 0
         self._default: Campaign | None = Campaign(NOT_READ)
@@ -180,9 +184,9 @@ class Catalogue:
     def __iter__(self) -> Iterator[Campaign]:
         return iter(list(self._campaigns.values()))
 
-    def unreadable(self, campaign_id: str) -> str:
-        """What is wrong with its keys, "" where they can be read."""
-        return self._unreadable.get(campaign_id, "")
+    def unreadable(self, campaign_id: str) -> Exception | None:
+        """What is wrong with its keys, None where they can be read."""
+        return self._unreadable.get(campaign_id)
 
     def start(self) -> None:
         refresh = _forever(self._refresh_all, REFRESH_MS, self._metrics.alarms)
@@ -222,12 +226,12 @@ class Catalogue:
         Damaged keys, and those of a schema that this release does not know, are as missing ones:
         only this campaign refuses.
         """
-        problem = ""
+        problem = None
         now_ms = await self._store.now_ms() if now_ms is None else now_ms
         try:
             state = _known(await self._store.read(campaign_id))
         except (StoreRefused, KeyError, ValueError) as error:
-            state, problem = None, repr(error)
+            state, problem = None, error
         self._unreadable[campaign_id] = problem
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
         self.by_name[campaign.name] = campaign
@@ -243,9 +247,9 @@ class Catalogue:
 
 
 def _known(state: CampaignState | None) -> CampaignState | None:
-    """Raises ValueError where this release does not know its schema."""
+    """Raises SchemaUnknown where this release does not know its schema."""
     if state is not None and state.schema not in READS:
-        raise ValueError(f"schema {state.schema}, this release knows {', '.join(READS)}")
+        raise SchemaUnknown(f"schema {state.schema}, this release knows {', '.join(READS)}")
     return state
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from flashgrab.alarms import HOLD_MS, TICK_MS, Alarm
+from gateway.campaigns import SchemaUnknown
 from gateway.gateway import Gateway
 
 WATCH = "watch"
@@ -23,17 +24,21 @@ def look(gateway: Gateway, turned_away: int) -> int:
     connected = wire.connected.is_set()
     alarms.when(not connected, Alarm.REDIS_GONE, wire.problem, by=WATCH)
     alarms.when(not clock.trusted, Alarm.CLOCK_SKEW, f"by {clock.skew_ms()} ms", by=WATCH)
-    lost, unreadable, closed = {}, {}, {}
+    lost, unreadable, unknown, closed = {}, {}, {}, {}
     for campaign in gateway.catalogue:
         name, state = campaign.campaign_id, campaign.state
-        if problem := gateway.catalogue.unreadable(name):
-            unreadable[name] = problem
+        problem = gateway.catalogue.unreadable(name)
+        if isinstance(problem, SchemaUnknown):
+            unknown[name] = str(problem)
+        elif problem is not None:
+            unreadable[name] = repr(problem)
         elif campaign.missing:
             lost[name] = "its key is missing"
         elif connected and state is not None and state.run != wire.run_id:
             closed[name] = f"it is confirmed for run {state.run}, connected is {wire.run_id}"
     alarms.only(Alarm.REDIS_DATA_LOST, lost, by=WATCH)
     alarms.only(Alarm.CAMPAIGN_UNREADABLE, unreadable, by=WATCH)
+    alarms.only(Alarm.SCHEMA_UNKNOWN, unknown, by=WATCH)
     alarms.only(Alarm.CAMPAIGN_CLOSED, closed, by=WATCH)
     now = sum(batcher.turned_away for batcher in list(gateway.batchers.values()))
     if now > turned_away:

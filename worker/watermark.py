@@ -30,7 +30,7 @@ WALKER = "walker"
 """Who sees the alarms of campaigns: only the walker does, and leaves them with its role."""
 
 SETTLE_REFUSALS = {
-    1: (Alarm.REDIS_DATA_LOST, "the campaign's key is missing in Redis"),
+    1: (Alarm.REDIS_DATA_LOST, "its key is missing, or of a schema that is unknown here"),
     2: (Alarm.EPOCH_DIFFERS, "Redis has another epoch"),
     3: (Alarm.REDIS_STALE, "Redis gave fewer seqs than the ledger has: its data are too old"),
 }
