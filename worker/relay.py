@@ -33,6 +33,7 @@ here, in the broker and in the worker, that many facts share. No buyer waits for
 POLL_MS = 1000
 DEADLINE_MS = 5000
 LOG_DEADLINE_MS = 1000
+LOG = "relay: end of the log"
 END_MS = 2 * DEADLINE_MS
 """How long the rounds may take to end after a stop."""
 
@@ -287,8 +288,10 @@ class Relay:
         acked = self._acked
         try:
             ends = await topic_log.end_offsets()
-        except BrokerUnavailable:
-            return  # the rounds find out, too, and say so
+        except BrokerUnavailable as error:  # the rounds find out too, but where nothing is sent
+            self._metrics.alarms.failed(error, LOG)
+            return
+        self._metrics.alarms.leave(LOG)
         shorter = any(ends.get(partition, 0) < end for partition, end in self._ends.items())
         if shorter or sum(ends.values()) < acked:
             self._log_lost = True

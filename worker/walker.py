@@ -16,7 +16,7 @@ from worker.dead import DeadLetters
 from worker.live_audit import AUDITOR, LiveAudit
 from worker.pause import Pause
 from worker.signals import end_all
-from worker.watermark import WALKER, Watermark
+from worker.watermark import LOG, WALKER, Watermark
 
 WALK_MS = 100
 SURVEY_MS = 1000
@@ -70,10 +70,11 @@ class Walker:
         try:
             while not self._stopping.is_set():
                 try:
-                    if await self._role.take():
+                    elected = await self._role.take()
+                    pause.over()
+                    if elected:
                         log.info("this worker walks")
                         await self._walk_while_elected()
-                    pause.over()
                     await self._rest(ROLE_MS)
                 except LedgerUnavailable as error:
                     await pause.again(error)
@@ -99,7 +100,7 @@ class Walker:
         finally:
             over.set()
             await end_all(tasks, END_MS)
-            for seen_by in (WALKER, CONFIRMER, AUDITOR):  # another one sees what is so
+            for seen_by in (WALKER, LOG, CONFIRMER, AUDITOR):  # another one sees what is so
                 self._alarms.leave(seen_by)
         for task in tasks:
             if not task.cancelled():

@@ -1,6 +1,6 @@
 """Advances the watermark of every campaign, tells Redis, and finds what was lost on the way."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -27,7 +27,8 @@ HOLE_RANGES_MAX = 64
 
 BEHIND_MS = 10_000
 WALKER = "walker"
-"""Who sees the alarms of campaigns: only the walker does, and leaves them with its role."""
+LOG = "end of the log"
+"""Who sees the alarms of campaigns, and of Kafka: the walker, which leaves them with its role."""
 
 SETTLE_REFUSALS = {
     1: (Alarm.REDIS_DATA_LOST, "its key is missing, or of a schema that is unknown here"),
@@ -77,6 +78,7 @@ class Watermark:
         self._holes: dict[str, str] = {}  # what each campaign's relay is asked for
         self._settled: dict[str, tuple[int, int, str]] = {}  # epoch, watermark, holes
         self._refused: dict[str, int] = {}
+        self._apart: dict[str, int] = {}  # what the last survey saw, by code of refusal
         self._watches: dict[str, Watch] = {}
         self._ends: dict[int, int] | None = None
         self._behind: list[str] | None = None  # campaigns to walk, None for all
@@ -143,18 +145,25 @@ class Watermark:
             self._metrics.set("flashgrab_persist_lag_serials", (campaign_id,), lag)
             await self._look_for_holes(standing, there, caught_up)
         self._behind = behind
-        self._alarm(in_redis, [s.campaign_id for s in standings])
+        self._alarm(in_redis, {s.campaign_id: s.epoch for s in standings})
 
-    def _alarm(self, in_redis: Mapping[str, OutboxStanding], known: Collection[str]) -> None:
+    def _alarm(self, in_redis: Mapping[str, OutboxStanding], epochs: Mapping[str, int]) -> None:
         """What this survey, and the settling since the last one, say of each campaign."""
         now_ms = self._clock.monotonic_ms()
         seen: dict[Alarm, dict[str, str]] = {alarm: {} for alarm, _ in SETTLE_REFUSALS.values()}
         for campaign_id, code in self._refused.items():
             alarm, why = SETTLE_REFUSALS[code]
             seen[alarm][campaign_id] = why
-        for campaign_id in known:
-            if campaign_id not in in_redis:
-                seen[Alarm.REDIS_DATA_LOST][campaign_id] = SETTLE_REFUSALS[1][1]
+        apart: dict[str, int] = {}
+        for campaign_id, epoch in epochs.items():
+            there = in_redis.get(campaign_id)
+            if there is None or there.epoch != epoch:
+                apart[campaign_id] = 1 if there is None else 2
+        for campaign_id, code in apart.items():
+            if self._apart.get(campaign_id) == code:  # the ledger is the first to be told
+                alarm, why = SETTLE_REFUSALS[code]
+                seen[alarm][campaign_id] = why
+        self._apart = apart
         waiting = {c: watch for c, watch in self._watches.items() if c in in_redis}
         seen[Alarm.LEDGER_BEHIND] = {
             c: f"the watermark stands at {watch.watermark}"
@@ -176,9 +185,11 @@ class Watermark:
         """
         try:
             ends = await self._topic_log.end_offsets()
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
+            self._metrics.alarms.failed(error, LOG)
             self._ends = None
             return False
+        self._metrics.alarms.leave(LOG)
         before, self._ends = self._ends, ends
         if before is None:
             return False
@@ -215,5 +226,5 @@ class Watermark:
         ranges = await progress.holes(
             self._pool, campaign_id, standing.watermark, to_seq, HOLE_RANGES_MAX
         )
-        self._holes[campaign_id], watch.lost = progress.as_text(ranges), True
+        self._holes[campaign_id], watch.lost = progress.as_text(ranges), bool(ranges)
         log.warning("facts are lost: asking for them again", campaign=campaign_id, n=len(ranges))
