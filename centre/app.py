@@ -66,7 +66,13 @@ def make_app(
                 pool, store, schema=settings.campaign_schema, alarms=alarms, reached=reached
             ),
             rebuilder=Rebuilder(
-                apart, store, topic_log, now, reached, schema=settings.campaign_schema
+                apart,
+                store,
+                topic_log,
+                now,
+                reached,
+                schema=settings.campaign_schema,
+                alarms=alarms,
             ),
         )
         work = asyncio.create_task(_work(centre, settings, alarms, cannot_go_on), name="apply")

@@ -14,6 +14,7 @@ import structlog
 
 from centre.apply import public
 from flashgrab import events, keys, rebuilding
+from flashgrab.alarms import Alarm, Alarms
 from flashgrab.broker import TopicLog, UnknownTopic
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StoreRefused, StoreUnavailable
@@ -38,6 +39,9 @@ FACTS_MAX = 5000
 """Facts of one transaction of the taking over."""
 
 GONE = (StoreUnavailable, StoreRefused, LedgerUnavailable)
+
+REBUILDER = "rebuild"
+"""Who sees the alarms of all rebuilds."""
 
 log = structlog.get_logger()
 
@@ -70,30 +74,31 @@ class Rebuilder:
     grace_ms: int = GRACE_MS
     outbox_max: int = OUTBOX_MAX
     schema: str = SCHEMA
+    alarms: Alarms = field(default_factory=Alarms)
     waits: dict[str, str] = field(default_factory=dict)
     """By campaign: what its rebuild waits for, or does. At most one entry a campaign."""
     _before: dict[str, _Wait] = field(default_factory=dict)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
-    _said: str = ""
 
     def wake(self) -> None:
         """One has begun."""
         self._woken.set()
 
     async def run(self) -> None:
-        """For ever. What is wrong is said once."""
+        """For ever. A service that is away is waited for, and an alarm."""
         while True:
             self._woken.clear()
             busy = False
             try:
                 busy = await self.go_on()
-                self._said = ""
+                self.alarms.leave(REBUILDER)
             except GONE as error:
-                self._say(str(error))
-            except Exception:
+                self.alarms.failed(error, REBUILDER)
+            except Exception as error:
                 # The loop outlives a fault of ours, and the campaign stays closed meanwhile.
-                log.exception("rebuild_failed", runbook="rebuild-failed")
-                self._said = "failed"
+                log.exception("rebuild_failed", runbook=Alarm.REBUILD_WAITS.runbook)
+                self.alarms.begin(Alarm.REBUILD_WAITS, repr(error), by=REBUILDER)
+            self.alarms.only(Alarm.REBUILD_WAITS, self.waits, by="rebuilds")
             pause_ms = BUSY_MS if busy else PAUSE_MS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_ms / 1000):
@@ -319,8 +324,3 @@ class Rebuilder:
         await self.store.register(rebuild.campaign_id)
         self.waits.pop(rebuild.campaign_id, None)
         log.warning("rebuilt", campaign=rebuild.campaign_id, report=json.dumps(rebuild.report))
-
-    def _say(self, why: str) -> None:
-        if why != self._said:
-            log.warning("rebuild_waits", reason=why)
-        self._said = why

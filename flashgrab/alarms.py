@@ -82,7 +82,7 @@ class Alarm(Enum):
     OUTBOX_FULL = Meaning("outbox-full", ("gateway",), "the outbox is at its bound")
     QUEUE_FULL = Meaning("queue-full", ("gateway",), "more grabs wait than a gateway keeps")
     PROCESS_DIED = Meaning("process-died", ("gateway",), "a process of the gateway has died")
-    KAFKA_GONE = Meaning("kafka-gone", ("relay", "worker"), "Kafka does not answer")
+    KAFKA_GONE = Meaning("kafka-gone", ("relay", "worker", "centre"), "Kafka does not answer")
     KAFKA_LOST_LOG = Meaning("kafka-lost-log", ("relay", "worker"), "Kafka has another log")
     TORN_ENTRY = Meaning("torn-entry", ("relay",), "an outbox entry can't be read")
     RELAY_FENCED = Meaning("relay-fenced", ("relay",), "this relay has lost its lease to another")
@@ -96,6 +96,7 @@ class Alarm(Enum):
         "migration-failed", ("worker", "centre"), "the ledger has not this release's schema"
     )
     APPLY_FAILED = Meaning("apply-failed", ("centre",), "a change is not in Redis yet")
+    REBUILD_WAITS = Meaning("rebuild-waits", ("centre",), "a rebuild is under way, or stands still")
     RETURN_WAITS = Meaning("return-waits", ("centre",), "a return is not in Redis yet")
 
     @property

@@ -14,8 +14,6 @@ from worker.remedies import REMEDIES, explained
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / RUNBOOK).read_text()
 ENTRIES = dict(re.findall(r"^## (\S+)\n(.*?)(?=^#|\Z)", TEXT, re.MULTILINE | re.DOTALL))
-COMING = {"campaign rebuild", "campaign return"}
-"""Commands of the contract that may be in no release yet."""
 
 
 def test_every_alarm_and_light_has_its_entry_and_every_entry_is_one() -> None:
@@ -62,8 +60,7 @@ SAID = sorted(commands(TEXT) | {c for words in REMEDIES.values() for c in comman
 @pytest.mark.parametrize("said", SAID)
 def test_every_command_exists(said: str) -> None:
     """With its sub-command and its options."""
-    words = said.split()
-    assert _exists(words) or {words[0], " ".join(words[:2])} & COMING
+    assert _exists(said.split())
 
 
 def _exists(words: list[str]) -> bool:
