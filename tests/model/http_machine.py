@@ -109,7 +109,7 @@ class Http(RuleBasedStateMachine):
         """The oracle has changed."""
         oracle = copy.copy(self.oracle)
         oracle.rounds = [replace(r) for r in oracle.rounds]
-        oracle.grants, oracle.returned = list(oracle.grants), set(oracle.returned)
+        oracle.grants, oracle.returned = list(oracle.grants), dict(oracle.returned)
         self.history.append(Moment(at_ms, oracle))
 
     def _knows(self, gateway: int) -> int:

@@ -85,7 +85,9 @@ class Scripts(RuleBasedStateMachine):
         assert pairs(holders) == oracle.holders()
         assert pairs(devices) == {d: str(n) for d, n in oracle.device_counts().items()}
         assert outbox == oracle.outbox_rows()
-        assert size == 1 + len(oracle.rounds) + sum(map(bool, (holders, devices, oracle.grants)))
+        assert size == 1 + len(oracle.rounds) + sum(
+            map(bool, (holders, devices, oracle.seq > oracle.base))
+        )
 
     def _round_keys(self) -> list[str]:
         numbers = range(1, len(self.oracle.rounds) + 1)
@@ -139,7 +141,7 @@ class Scripts(RuleBasedStateMachine):
         verdict, epoch, generation, seq, now_ms, number, left, *results = reply
         expected = oracle.grab(caller, requests, now_ms)
         assert (verdict, number, left, results) == expected
-        assert (epoch, generation, seq) == (1, oracle.generation, oracle.seq)
+        assert (epoch, generation, seq) == (oracle.epoch, oracle.generation, oracle.seq)
         self._compare()
 
     def _caller(self, kind: str) -> Caller:
@@ -149,7 +151,9 @@ class Scripts(RuleBasedStateMachine):
         numbers = range(1, len(oracle.rounds) + 1)
         to_come = [n for n in numbers if now_ms < oracle.rounds[n - 1].closes_at]
         current = to_come[0] if to_come else numbers[-1]
-        caller = Caller(run=self.connected_to, floor=oracle.seq, number=current)
+        caller = Caller(
+            epoch=str(oracle.epoch), run=self.connected_to, floor=oracle.seq, number=current
+        )
         if kind == "floor":
             caller.floor += 1
         elif kind == "number":
@@ -187,13 +191,13 @@ class Scripts(RuleBasedStateMachine):
         status=st.sampled_from(["PUBLISHED"] * 3 + ["PAUSED"] * 2 + ["OFFLINE"]),
         more=st.sampled_from([0, 0, 1, 4, -1, -3]),
         ahead=st.sampled_from([1] * 6 + [2, 0, -1]),
-        epoch=st.sampled_from([1] * 7 + [2]),
+        off=st.sampled_from([0] * 7 + [1]),
     )
-    def apply(self, status: str, more: int, ahead: int, epoch: int) -> None:
+    def apply(self, status: str, more: int, ahead: int, off: int) -> None:
         oracle = self.oracle
         version = oracle.version + ahead
         quotas = [max(r.quota + more, 0) for r in oracle.rounds]
-        change = (epoch, version, f"op-{version}-{status}", status)
+        change = (oracle.epoch + off, version, f"op-{version}-{status}", status)
         reply = self._script(scripts.APPLY, self._round_keys(), *change, *quotas)
         code = oracle.apply(*change, quotas)
         assert reply == [code, oracle.generation]
@@ -202,29 +206,33 @@ class Scripts(RuleBasedStateMachine):
     @rule(
         behind=st.sampled_from([0, 0, 1, 2, 9, -1]),
         holes=st.sampled_from(["", "", "2-3"]),
-        epoch=st.sampled_from([1] * 7 + [2]),
+        off=st.sampled_from([0] * 7 + [1]),
     )
-    def settle(self, behind: int, holes: str, epoch: int) -> None:
+    def settle(self, behind: int, holes: str, off: int) -> None:
         watermark = max(self.oracle.seq - behind, 0)
         touched = [keys.campaign(ID), keys.outbox(ID)]
-        reply = self._script(scripts.SETTLE, touched, epoch, watermark, holes)
-        assert tuple(reply) == self.oracle.settle(epoch, watermark, holes)
+        reply = self._script(scripts.SETTLE, touched, self.oracle.epoch + off, watermark, holes)
+        assert tuple(reply) == self.oracle.settle(self.oracle.epoch + off, watermark, holes)
         self._compare()
 
     @rule(
         ahead=st.sampled_from([0, 0, 0, -1, 1]),
-        epoch=st.sampled_from([1] * 7 + [2]),
+        off=st.sampled_from([0] * 7 + [1]),
         fresh=st.booleans(),
     )
-    def restart_and_confirm(self, ahead: int, epoch: int, fresh: bool) -> None:
+    def restart_and_confirm(self, ahead: int, off: int, fresh: bool) -> None:
         """The server has another run_id from now on; grabs wait for a confirmation that holds."""
         if fresh:
             self.connected_to += "1"
         seq_min = max(self.oracle.seq + ahead, 0)
         reply = self._script(
-            scripts.CONFIRM, [keys.campaign(ID)], epoch, seq_min, self.connected_to
+            scripts.CONFIRM,
+            [keys.campaign(ID)],
+            self.oracle.epoch + off,
+            seq_min,
+            self.connected_to,
         )
-        code = self.oracle.confirm(epoch, seq_min, self.connected_to)
+        code = self.oracle.confirm(self.oracle.epoch + off, seq_min, self.connected_to)
         assert reply == [code, self.oracle.seq]
         self._compare()
 
@@ -253,6 +261,58 @@ class Scripts(RuleBasedStateMachine):
             for n, r in enumerate(oracle.rounds, 1)
         ]
         above = [row for row in oracle.outbox_rows() if int(str(row[0])[:-2]) > watermark]
-        serial = len(oracle.grants)
-        assert reply == [1, 1, last, serial, oracle.watermark, rows, above[:entries_max]]
+        head = [1, oracle.epoch, last, oracle.serial]
+        assert reply == [*head, oracle.watermark, rows, above[:entries_max]]
         return self._compare()
+
+    @rule(off=st.sampled_from([0] * 4 + [1]))
+    def fence(self, off: int) -> None:
+        epoch = self.oracle.epoch + off
+        touched = [keys.campaign(ID)]
+        reply = self._script(scripts.FENCE, touched, epoch, self.connected_to)
+        assert tuple(reply) == self.oracle.fence(epoch, self.connected_to)
+        self._compare()
+
+    @rule(
+        lost=st.sampled_from([0, 0, 1, 3]),
+        gap=st.sampled_from([0, 1, 1000]),
+        gone=st.booleans(),
+        wrong=st.sampled_from([None] * 4 + ["epoch", "count", "again"]),
+    )
+    def rebuild(self, lost: int, gap: int, gone: bool, wrong: str | None) -> None:
+        """The ledger has all but the last few facts; Redis has everything still, or nothing."""
+        oracle = self.oracle
+        if gone:
+            self.redis.call("FLUSHALL")
+            oracle.generation = 0
+        oracle.cut(lost, gap)
+        oracle.run = self.connected_to
+        staged = [keys.staged(ID), keys.staged_holders(ID), keys.staged_devices(ID)]
+        holders, devices = oracle.holders(), oracle.device_counts()
+        for page, rows in (("begin", {}), ("holders", holders), ("devices", devices)):
+            flat = [word for row in rows.items() for word in row]
+            if rows or page == "begin":
+                assert self._script(scripts.STAGE, staged, oracle.epoch, page, *flat) == [0]
+        touched = [f(ID) for f in (keys.campaign, keys.holders, keys.devices, keys.outbox)]
+        touched += [*staged, *self._round_keys()[1:]]
+        args = ["1", oracle.epoch, oracle.run, oracle.version, oracle.operation, "{}"]
+        args += [oracle.per_user, oracle.per_device, oracle.outbox_max, oracle.status]
+        sizes = [len(holders), len(devices)]
+        rounds = [
+            word
+            for n, r in enumerate(oracle.rounds, 1)
+            for word in (r.opens_at, r.closes_at, r.quota, oracle.granted(n), oracle.given_back(n))
+        ]
+        if wrong == "epoch":
+            other = [*args[:1], oracle.epoch + 1, *args[2:], oracle.seq, *sizes, *rounds]
+            assert self._script(scripts.REBUILD, touched, *other)[0] == 3
+        if wrong == "count":
+            other = [*args, oracle.seq, sizes[0] + 1, sizes[1], *rounds]
+            assert self._script(scripts.REBUILD, touched, *other)[0] == 3
+        reply = self._script(scripts.REBUILD, touched, *args, oracle.seq, *sizes, *rounds)
+        assert reply == [0, oracle.generation]
+        self._compare()
+        if wrong == "again":
+            reply = self._script(scripts.REBUILD, touched, *args, oracle.seq, *sizes, *rounds)
+            assert reply == [1, oracle.generation]
+            self._compare()

@@ -63,7 +63,8 @@ class Caller:
 
 @dataclass
 class Oracle:
-    """A published campaign."""
+    """A published campaign. `base`: the last seq that a rebuild passed over, 0 without one; `void`:
+    how many seqs no fact has; `returned`: serial → seq of the return."""
 
     rounds: list[Round]
     per_user: int
@@ -77,7 +78,10 @@ class Oracle:
     watermark: int = 0
     holes: str = ""
     grants: list[Grant] = field(default_factory=list)
-    returned: set[int] = field(default_factory=set)
+    returned: dict[int, int] = field(default_factory=dict)
+    epoch: int = 1
+    base: int = 0
+    void: int = 0
     outbox: list[Entry] = field(default_factory=list)
 
     # -- the scripts -----------------------------------------------------------------------------
@@ -103,7 +107,7 @@ class Oracle:
 
     def _stranger(self, caller: Caller) -> int:
         """Why what the caller believes is not so; 0 where it is."""
-        if caller.epoch != "1":
+        if caller.epoch != str(self.epoch):
             return 2
         if caller.run != self.run:
             return 3
@@ -143,7 +147,7 @@ class Oracle:
         refusal = next((name for name, holds in refusals.items() if holds), None)
         if refusal == "USER_LIMIT":
             return "U" + "".join(map(self._entry, mine))
-        return REFUSED[refusal] if refusal else len(self.grants) + 1
+        return REFUSED[refusal] if refusal else self.serial + 1
 
     def give_back(
         self, caller: Caller, serial: int, number: int, user: str, now_ms: int
@@ -158,7 +162,7 @@ class Oracle:
             return 7, self.seq
         if self.is_full:
             return 8, self.seq
-        self.returned.add(serial)
+        self.returned[serial] = self.seq + 1
         self.generation += 1
         self.outbox.append(Entry(self.seq, [found[0].fact("r")], now_ms))
         return 0, self.seq
@@ -166,7 +170,7 @@ class Oracle:
     def apply(
         self, epoch: int, version: int, operation: str, status: str, quotas: Sequence[int]
     ) -> int:
-        if epoch != 1:
+        if epoch != self.epoch:
             return 3
         if version <= self.version:
             return 1
@@ -179,7 +183,7 @@ class Oracle:
         return 0
 
     def settle(self, epoch: int, watermark: int, holes: str) -> tuple[int, int]:
-        if epoch != 1:
+        if epoch != self.epoch:
             return 2, 0
         if watermark > self.seq:
             return 3, 0
@@ -192,18 +196,50 @@ class Oracle:
         return 0, trimmed
 
     def confirm(self, epoch: int, seq_min: int, run: str) -> int:
-        if epoch != 1:
+        if epoch != self.epoch:
             return 2
         if seq_min > self.seq:
             return 3
+        if self.run == "rebuild":
+            return 4
         self.run = run
         return 0
+
+    def fence(self, epoch: int, run: str) -> tuple[int, int, int]:
+        """Code, seq, and whether this run knew every fact."""
+        if epoch != self.epoch:
+            return 2, self.seq, 0
+        whole = int(self.run == run)
+        self.run = "rebuild"
+        return 0, self.seq, whole
+
+    def cut(self, lost: int, gap: int) -> None:
+        """What a rebuild makes of it: the last `lost` facts that the ledger lacks are gone, seqs
+        and serials go on `gap` beyond them."""
+        last = max(self.seq - lost, self.watermark)
+        start = self.seq + gap
+        self.grants = [g for g in self.grants if g.seq <= last]
+        self.returned = {
+            serial: seq
+            for serial, seq in self.returned.items()
+            if seq <= last and any(g.serial == serial for g in self.grants)
+        }
+        self.void = start - len(self.grants) - len(self.returned)
+        self.base = self.watermark = start
+        self.epoch += 1
+        self.generation += 1
+        self.holes = ""
+        self.outbox = []
 
     # -- what follows from grants and returns ----------------------------------------------------
 
     @property
     def seq(self) -> int:
-        return len(self.grants) + len(self.returned)
+        return len(self.grants) + len(self.returned) + self.void
+
+    @property
+    def serial(self) -> int:
+        return max(self.base, self.grants[-1].serial if self.grants else 0)
 
     @property
     def is_full(self) -> bool:
@@ -238,13 +274,13 @@ class Oracle:
 
     def campaign(self) -> dict[str, str]:
         numbers = {
-            "serial": len(self.grants), "seq": self.seq,
+            "epoch": self.epoch, "serial": self.serial, "seq": self.seq,
             "generation": self.generation, "version": self.version, "per_user": self.per_user,
             "per_device": self.per_device, "outbox_max": self.outbox_max,
             "rounds": len(self.rounds), "watermark": self.watermark,
         }  # fmt: skip
         return {
-            "schema": "1", "epoch": "1", "run": self.run, "status": self.status,
+            "schema": "1", "run": self.run, "status": self.status,
             "operation": self.operation, "definition": "{}", "holes": self.holes,
             **{name: str(n) for name, n in numbers.items()},
         }  # fmt: skip
@@ -264,7 +300,7 @@ class Oracle:
             [
                 f"{e.last_seq}-0",
                 [
-                    "first", str(e.last_seq - len(e.facts) + 1), "epoch", "1",
+                    "first", str(e.last_seq - len(e.facts) + 1), "epoch", str(self.epoch),
                     "at_ms", str(e.at_ms), "facts", ";".join(e.facts),
                 ],
             ]
