@@ -90,6 +90,11 @@ FAULTS = {
     "a return from a stranger's run": ("return", "if c[3] ~= run then", "if false then"),
     "a return below the floor": ("return", "if seq < floor then", "if false then"),
     "a return too many waits": ("return", "if seq >= tonumber(c[6])", "if seq > tonumber(c[6])"),
+    "confirmed in a rebuild": ("confirm", "if c[3] == 'rebuild' then", "if false then"),
+    "a fence of another epoch": ("fence", "if c[1] ~= epoch then", "if false then"),
+    "a rebuild forgets returns": ("rebuild", "quota - granted + returned", "quota - granted"),
+    "a rebuild keeps the old outbox": ("rebuild", "holders, devices, outbox)", "holders, devices)"),
+    "a rebuild of half the holders": ("rebuild", "holders_are ~= users", "false"),
     "confirmed behind": ("confirm", "if seq < seq_min then", "if seq < seq_min - 1 then"),
 }  # fmt: skip
 
