@@ -295,7 +295,7 @@ class Scripts(RuleBasedStateMachine):
                 assert self._script(scripts.STAGE, staged, oracle.epoch, page, *flat) == [0]
         touched = [f(ID) for f in (keys.campaign, keys.holders, keys.devices, keys.outbox)]
         touched += [*staged, *self._round_keys()[1:]]
-        args = ["1", oracle.epoch, oracle.run, oracle.version, oracle.operation, "{}"]
+        args: list[Any] = ["1", oracle.epoch, oracle.run, oracle.version, oracle.operation, "{}"]
         args += [oracle.per_user, oracle.per_device, oracle.outbox_max, oracle.status]
         sizes = [len(holders), len(devices)]
         rounds = [
@@ -303,12 +303,12 @@ class Scripts(RuleBasedStateMachine):
             for n, r in enumerate(oracle.rounds, 1)
             for word in (r.opens_at, r.closes_at, r.quota, oracle.granted(n), oracle.given_back(n))
         ]
-        if wrong == "epoch":
-            other = [*args[:1], oracle.epoch + 1, *args[2:], oracle.seq, *sizes, *rounds]
-            assert self._script(scripts.REBUILD, touched, *other)[0] == 3
-        if wrong == "count":
-            other = [*args, oracle.seq, sizes[0] + 1, sizes[1], *rounds]
-            assert self._script(scripts.REBUILD, touched, *other)[0] == 3
+        if wrong in ("epoch", "count"):
+            other = [*args, oracle.seq, *sizes]
+            other[1 if wrong == "epoch" else -2] += 1
+            reply = self._script(scripts.REBUILD, touched, *other, *rounds)
+            assert isinstance(reply, list), reply
+            assert reply[0] == 3
         reply = self._script(scripts.REBUILD, touched, *args, oracle.seq, *sizes, *rounds)
         assert reply == [0, oracle.generation]
         self._compare()
