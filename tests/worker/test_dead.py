@@ -2,17 +2,19 @@
 
 import asyncio
 import json
-import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from flashgrab.cli import app
 from flashgrab.events import encode
 from flashgrab.ledger import dead
 from flashgrab.ledger.dead import DeadLetter, Tried
 from tests.worker.line import Line, until
-from tests.worker.test_parts import COMMAND, environment
+from tests.worker.test_parts import environment
 from tests.worker.test_persist import fact, message
 from worker.retry import retry
 
@@ -181,26 +183,39 @@ async def test_two_at_the_same_time_store_once(line: Line) -> None:
     assert await dead.waiting(line.pool) == 0
 
 
-def command(line: Line, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, "dead", *arguments],
-        env=environment(line),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+@dataclass(frozen=True)
+class Ran:
+    """What a command said and how it ended."""
+
+    status: int
+    out: str
+    err: str
 
 
-async def run(line: Line, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return await asyncio.to_thread(command, line, *arguments)
+Run = Callable[..., Awaitable[Ran]]
 
 
-async def test_the_commands(line: Line, tmp_path: Path) -> None:
+@pytest.fixture
+def run(line: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`flashgrab dead …` against this ledger, in this process."""
+    for name, value in environment(line).items():
+        if name.startswith("FLASHGRAB_"):
+            monkeypatch.setenv(name, value)
+
+    async def command(*arguments: str) -> Ran:
+        capsys.readouterr()
+        status = await asyncio.to_thread(app.main, ["dead", *arguments])
+        said = capsys.readouterr()
+        return Ran(status, said.out, said.err)
+
+    return command
+
+
+async def test_the_commands(line: Line, run: Run, tmp_path: Path) -> None:
     """list, retry by seq, by id and --all: exits 0, 1 and 2, a table and JSON."""
     await line.publish("c1", 100)
-    done = await run(line, "list")
-    assert (done.returncode, done.stdout) == (0, "no dead letters\n")
+    done = await run("list")
+    assert (done.status, done.out) == (0, "no dead letters\n")
     await poisoned(
         line,
         message(1, round=9),
@@ -209,32 +224,32 @@ async def test_the_commands(line: Line, tmp_path: Path) -> None:
         message(4, campaign_id="nobody", grab_id="nobody-4"),
         (b"x", b"\xff"),
     )
-    done = await run(line, "list", "--json")
-    shown = json.loads(done.stdout)
-    assert (done.returncode, shown["waiting"]) == (0, 5)
+    done = await run("list", "--json")
+    shown = json.loads(done.out)
+    assert (done.status, shown["waiting"]) == (0, 5)
     by_seq = {letter["seq"]: letter for letter in shown["dead"]}
     assert by_seq[2]["reason"] == "WRONG_FORM"
     assert json.loads(by_seq[2]["value"])["user_id"] == "a b"
-    done = await run(line, "list", "--campaign", "c1")
-    assert [words[1:3] for words in map(str.split, done.stdout.splitlines()[1:])].count(
+    done = await run("list", "--campaign", "c1")
+    assert [words[1:3] for words in map(str.split, done.out.splitlines()[1:])].count(
         ["c1", "1"]
     ) == 1
 
     await line.sql("UPDATE rounds SET number = 9")
-    done = await run(line, "retry", "1", "--campaign", "c1")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 settled, 0 stay")
-    assert "target: the stack of FLASHGRAB_*, ledger postgresql://" in done.stderr
+    done = await run("retry", "1", "--campaign", "c1")
+    assert (done.status, done.out.splitlines()[-1]) == (0, "1 settled, 0 stay")
+    assert "target: the stack of FLASHGRAB_*, ledger postgresql://" in done.err
     event = tmp_path / "event.json"
     event.write_bytes(encode(fact(2, round=9)))
-    done = await run(line, "retry", by_seq[2]["id"], "--repaired", str(event))
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 settled, 0 stay")
-    done = await run(line, "retry", "--all", "--json")
-    tried = json.loads(done.stdout)
-    assert (done.returncode, tried["ok"], tried["staying"]) == (1, False, 1)
+    done = await run("retry", by_seq[2]["id"], "--repaired", str(event))
+    assert (done.status, done.out.splitlines()[-1]) == (0, "1 settled, 0 stay")
+    done = await run("retry", "--all", "--json")
+    tried = json.loads(done.out)
+    assert (done.status, tried["ok"], tried["staying"]) == (1, False, 1)
     assert sorted(one["outcome"] for one in tried["letters"]) == ["NO_FACT", "REFUSED", "STORED"]
     assert [row[0] for row in await line.rows("c1")] == [1, 2, 3]
-    done = await run(line, "list", "--settled")
-    assert len(done.stdout.splitlines()) == 6
+    done = await run("list", "--settled")
+    assert len(done.out.splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -248,23 +263,21 @@ async def test_the_commands(line: Line, tmp_path: Path) -> None:
         (["retry", "--all", "--repaired", __file__], "exactly one letter"),
     ],
 )
-async def test_wrong_uses(line: Line, arguments: list[str], what: str) -> None:
+async def test_wrong_uses(run: Run, arguments: list[str], what: str) -> None:
     """One line on stderr and exit 2, and nothing is changed."""
-    done = await run(line, *arguments)
-    lines = [text for text in done.stderr.splitlines() if not text.startswith("target: ")]
-    assert done.returncode == 2, (done.stdout, done.stderr)
+    done = await run(*arguments)
+    lines = [text for text in done.err.splitlines() if not text.startswith("target: ")]
+    assert done.status == 2, (done.out, done.err)
     assert len(lines) == 1
     assert what in lines[0]
 
 
 @pytest.mark.parametrize("name", ["list", "retry"])
-def test_help_has_an_example(name: str) -> None:
+async def test_help_has_an_example(run: Run, name: str) -> None:
     """As every command has."""
-    done = subprocess.run(
-        [*COMMAND, "dead", name, "--help"], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0
-    assert f"flashgrab dead {name}" in done.stdout.partition("Example")[2]
+    done = await run(name, "--help")
+    assert done.status == 0
+    assert f"flashgrab dead {name}" in done.out.partition("Example")[2]
 
 
 async def _is(value: bool) -> bool:
