@@ -19,9 +19,11 @@ app = typer.Typer(rich_markup_mode=None)
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a restore did. `taken_off`: campaigns that Redis had and the backup has not."""
+    """What a restore did. `begun`: rebuilds, campaign to operation; `taken_off`: campaigns that
+    Redis had and the backup has not."""
 
     rows: Mapping[str, int]
+    begun: Mapping[str, str]
     taken_off: tuple[str, ...]
 
 
@@ -30,6 +32,13 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote.")],
     replace: Annotated[
         bool, typer.Option("--replace", help="Throw away the ledger that is there.")
+    ] = False,
+    within: Annotated[
+        float, typer.Option(min=0, help="Wait so long (s) for the end of each rebuild.")
+    ] = 120,
+    without_kafka: Annotated[
+        bool,
+        typer.Option("--without-kafka", help="Kafka is gone for good: give up what only it has."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
     data: DataOption = None,
@@ -49,7 +58,7 @@ def restore(
         with reading(file, head()) as backup:
             backup.check()
             say_target(target.name, target.postgres_url)
-            done = asyncio.run(_restore(target, backup, replace))
+            done = asyncio.run(_restore(target, backup, replace, without_kafka))
     except BackupUnusable as error:
         fail(f"{file}: {error}")
     except (LedgerNotEmpty, SchemaNewer) as error:
@@ -60,50 +69,54 @@ def restore(
         unreachable("Redis", target.redis_url, error)
     except FlashgrabError as error:
         fail(str(error))
-    rebuilt = _rebuild(target)
+    rebuilt = _rebuilt(target, done, within, without_kafka)
     _say(done, rebuilt, as_json)
     raise typer.Exit(0 if all(row["rebuilt"] for row in rebuilt) else 1)
 
 
-async def _restore(target: Target, backup: Any, replace: bool) -> Done:
+async def _restore(target: Target, backup: Any, replace: bool, without_kafka: bool) -> Done:
+    from flashgrab.clock import SystemClock
     from flashgrab.ledger.backup import restore as write
     from flashgrab.store import Store
 
     async with Store(target.redis_url) as store:
         registered = await store.registry()
-        states = {campaign_id: await store.epoch(campaign_id) for campaign_id in registered}
-        there = await write(
+        epochs = {campaign_id: await store.epoch(campaign_id) for campaign_id in registered}
+        restored = await write(
             target.postgres_url,
             backup,
+            SystemClock(),
+            Tell("restored"),
             replace=replace,
-            epochs={campaign_id: epoch for campaign_id, epoch in states.items() if epoch},
-            progress=Tell("restored"),
+            without_kafka=without_kafka,
+            epochs=epochs,
         )
         # what the ledger does not know, nobody could account for
-        unknown = sorted(registered - there)
+        unknown = sorted(registered - restored.campaigns)
         for campaign_id in unknown:
             await store.forget(campaign_id)
     rows = {table.name: table.rows for table in backup.manifest.tables}
-    return Done(rows, tuple(unknown))
+    return Done(rows, restored.rebuilds, tuple(unknown))
 
 
-def _rebuild(target: Target) -> list[dict[str, Any]]:
-    """Every campaign that was published, one after another; what failed says why."""
-    rebuilt = []
+def _rebuilt(
+    target: Target, done: Done, within_s: float, without_kafka: bool
+) -> list[dict[str, Any]]:
+    """Wait for the rebuilds that have begun; the centre goes on with them also without us."""
+    rows = []
     with campaigns.Centre(target.centre_url, target.admin_token) as centre:
-        for campaign in centre.all():
-            if campaign["status"] == "DRAFT":
-                continue
-            row: dict[str, Any] = {"campaign_id": campaign["campaign_id"]}
+        for campaign_id, operation in done.begun.items():
+            row: dict[str, Any] = {"campaign_id": campaign_id, "rebuilt": False}
             try:
-                told = centre.change(
-                    campaign["campaign_id"], "rebuild", campaigns.new_operation("restore-")
+                told = campaigns.rebuild(
+                    centre, campaign_id, operation, within_s=within_s, without_kafka=without_kafka
                 )
-                row |= {"rebuilt": True, "epoch": told.get("epoch")}
+                row |= {"rebuilt": told["applied"]} | (told.get("rebuild") or {})
+                row |= {} if told["applied"] else {"why": told["trouble"]}
             except campaigns.Refused as refused:
-                row |= {"rebuilt": False, "why": str(refused)}
-            rebuilt.append(row)
-    return rebuilt
+                row["why"] = str(refused)
+            rows.append(row)
+    return rows
 
 
 def _say(done: Done, rebuilt: list[dict[str, Any]], as_json: bool) -> None:

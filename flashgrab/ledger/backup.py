@@ -1,9 +1,12 @@
 """Backup and restore of the whole ledger, each in one transaction (see backup_file.py)."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -18,11 +21,14 @@ from flashgrab.ledger.backup_file import (
     writing,
 )
 from flashgrab.ledger.migrate import migrating, read_revision
-from flashgrab.ledger.pool import CONNECT_S, GONE
+from flashgrab.ledger.operations import Change, Operations
+from flashgrab.ledger.pool import CONNECT_S, GONE, Pool
 from flashgrab.ledger.tables import TABLES
 
 ALONE_MS = 30_000
 """So long a restore waits for the tables that others are busy with."""
+
+NO_EPOCHS: Mapping[str, int] = MappingProxyType({})
 
 Progress = Callable[[str, int], None]
 """Told the table and how many of its rows are done, after each piece."""
@@ -72,20 +78,38 @@ async def _take(connection: Any, table: str, writer: BackupWriter, progress: Pro
         await connection.copy_from_table(table, columns=columns, output=take, format="text")
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore left: every campaign, and for each that was published the operation id of
+    the rebuild that has begun."""
+
+    campaigns: frozenset[str]
+    rebuilds: Mapping[str, str]
+
+
 async def restore(
-    url: str, file: BackupReader, *, replace: bool, epochs: Mapping[str, int], progress: Progress
-) -> frozenset[str]:
+    url: str,
+    file: BackupReader,
+    clock: Clock,
+    progress: Progress,
+    *,
+    replace: bool = False,
+    without_kafka: bool = False,
+    epochs: Mapping[str, int] = NO_EPOCHS,
+) -> Restored:
     """Make the ledger at `url` what `file`, which was checked, says; all of it or nothing.
 
-    The file's own schema is made first, then filled, then migrated. `epochs`: the highest epoch
-    that Redis knows of each campaign. Returns the campaigns that it has now. Raises LedgerNotEmpty
-    unless `replace`, BackupUnusable, LedgerUnavailable.
+    The file's own schema is made first, then filled, then migrated; with it begins a rebuild of
+    each campaign that was published. `epochs`: the epoch that Redis has of each campaign.
+    Raises LedgerNotEmpty unless `replace`, BackupUnusable, LedgerUnavailable.
     """
+    operations = Operations(Pool(url), clock)  # of which only what runs in our transaction is used
+    rebuild = Change("rebuild", without_kafka=without_kafka)
     try:
         async with migrating(url) as migration:
             connection = migration.raw
             present = await _present(connection)
-            old = await _epochs(connection) if present else {}
+            old = await _epochs(connection) if "campaigns" in present else {}
             if present and not replace and await _has_rows(connection):
                 raise LedgerNotEmpty("the ledger is not empty: --replace throws away what is there")
             await _drop(connection, [*present, "alembic_version"])
@@ -94,7 +118,13 @@ async def restore(
                 await _fill(connection, file, table, progress)
             await migration.to("head")
             await _close(connection, [old, epochs])
-            return frozenset(await _epochs(connection))
+            begun = {
+                campaign_id: f"restore-{uuid4().hex}"
+                for campaign_id in await _published(connection)
+            }
+            for campaign_id, operation in begun.items():
+                await operations.change_in(connection, operation, campaign_id, rebuild)
+            return Restored(frozenset(await _epochs(connection)), begun)
     except GONE as error:
         raise LedgerUnavailable(f"PostgreSQL: {str(error) or type(error).__name__}") from error
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
@@ -160,6 +190,13 @@ async def _has_rows(connection: Any) -> bool:
 async def _epochs(connection: Any) -> dict[str, int]:
     rows = await connection.fetch("SELECT campaign_id, epoch FROM campaigns")
     return {row["campaign_id"]: row["epoch"] for row in rows}
+
+
+async def _published(connection: Any) -> list[str]:
+    rows = await connection.fetch(
+        "SELECT campaign_id FROM campaigns WHERE status <> 'DRAFT' ORDER BY created_ms, campaign_id"
+    )
+    return [row["campaign_id"] for row in rows]
 
 
 async def _present(connection: Any) -> list[str]:

@@ -150,7 +150,9 @@ async def migrating(url: str) -> AsyncIterator[Migration]:
     try:
         async with engine.begin() as connection:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-            raw = await connection.get_raw_connection()
-            yield Migration(connection, raw.driver_connection)
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            for name in ("json", "jsonb"):  # SQLAlchemy decodes them, the pool does not
+                await raw.reset_type_codec(name, schema="pg_catalog")
+            yield Migration(connection, raw)
     finally:
         await engine.dispose()

@@ -133,29 +133,34 @@ class Operations:
 
     async def change(self, operation: str, campaign_id: str, change: Change) -> Result:
         """Any other change. Raises DefinitionInvalid too: publish fixes the times."""
-        request = change.request(campaign_id)
         async with self._pool.transaction() as tx:
-            if repeated := await before(tx, operation, request):
-                return repeated
-            campaign = await _locked(tx, campaign_id)
-            status = _status_after(campaign, change.action)
-            version = campaign.version + 1
-            fields = _fields(change.action, operation, campaign_id, status, version)
-            if change.action == "publish":
-                await self._publish(tx, campaign)
-            if change.action == "restock":
-                fields |= await _restock(tx, campaign, change)
-            if change.action == "rebuild":
-                await self._rebuild(tx, campaign, operation, change)
-            await tx.execute(
-                "UPDATE campaigns SET status = $2, version = $3, operation = $4"
-                " WHERE campaign_id = $1",
-                campaign_id,
-                status,
-                version,
-                operation,
-            )
-            await note(tx, operation, request, fields, self._clock.now_ms())
+            return await self.change_in(tx, operation, campaign_id, change)
+
+    async def change_in(
+        self, tx: "Transaction", operation: str, campaign_id: str, change: Change
+    ) -> Result:
+        """The same as part of a larger transaction."""
+        request = change.request(campaign_id)
+        if repeated := await before(tx, operation, request):
+            return repeated
+        campaign = await _locked(tx, campaign_id)
+        status = _status_after(campaign, change.action)
+        version = campaign.version + 1
+        fields = _fields(change.action, operation, campaign_id, status, version)
+        if change.action == "publish":
+            await self._publish(tx, campaign)
+        if change.action == "restock":
+            fields |= await _restock(tx, campaign, change)
+        if change.action == "rebuild":
+            await self._rebuild(tx, campaign, operation, change)
+        await tx.execute(
+            "UPDATE campaigns SET status = $2, version = $3, operation = $4 WHERE campaign_id = $1",
+            campaign_id,
+            status,
+            version,
+            operation,
+        )
+        await note(tx, operation, request, fields, self._clock.now_ms())
         return Result(fields)
 
     async def _publish(self, tx: "Transaction", campaign: Campaign) -> None:
