@@ -111,13 +111,14 @@ SELECT before + 1 AS from_seq, seq - 1 AS to_seq FROM (
 _COUNT_ACCOUNTED = f"SELECT count(*) FROM ({_ACCOUNTED}) AS facts"  # noqa: S608 (constants only)
 
 _DOUBLES = """
-SELECT seq FROM (
-    SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
-    UNION ALL
-    SELECT returned_seq FROM coupons
-    WHERE campaign_id = $1 AND returned_seq > $2 AND returned_seq <= $3
-) AS facts
-GROUP BY seq HAVING count(*) > 1 ORDER BY seq LIMIT $4
+SELECT seq FROM coupons WHERE campaign_id = $1 AND seq > $2 AND seq <= $3
+GROUP BY seq HAVING count(*) > 1
+UNION
+SELECT r.returned_seq FROM coupons r
+WHERE r.campaign_id = $1 AND r.returned_seq > $2 AND r.returned_seq <= $3
+GROUP BY r.returned_seq HAVING count(*) > 1 OR EXISTS (
+    SELECT FROM coupons g WHERE g.campaign_id = $1 AND g.seq = r.returned_seq)
+ORDER BY seq LIMIT $4
 """
 
 _UNSEEN = """
