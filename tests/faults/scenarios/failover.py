@@ -21,14 +21,17 @@ CONFIRMED_S = 4.0
 """After the ledger has all: the worker needs a second of grace, and the gateways' reports."""
 
 
+AHEAD_S = 3.0
+
+
 async def failover(stack: FaultStack, seed: int) -> Run:
     """Two sales, one at each level, meet the same failover. The seed modulo 3:
 
     1, nothing reached the replica before, and the relay stood still: Redis alone had it; 2, the
     replica is in sync, the relay stood still; 0, nothing reached the replica, and the relay was not
     held: Kafka and ledger are ahead of the replica. Afterwards a campaign goes on, or is closed
-    because the replica knows less than was seen. The run is that of the sale with a replica; the
-    other one is its control.
+    because the replica knows less than was seen; then the sale with a replica, whose run this is,
+    is rebuilt and goes on. The other one is its control.
     """
     stalled, held = seed % 3 != 2, seed % 3 != 0
     async with sale(stack, seed) as live, sale(stack, seed + 1) as control, replicas(stack) as to:
@@ -45,32 +48,45 @@ async def failover(stack: FaultStack, seed: int) -> Run:
             await relay.inject()
         fault = Failover(stack, to, [live, control], stalled=stalled)
         await fault.inject()
-        at_ms, ahead = now_ms(), await live.watermark() - await live.seq()
+        at_ms = now_ms()
         if held:
             await relay.heal()
             relay.check_reached()
-        elif ahead <= 0:
-            raise NotReached("the ledger is ahead of the replica")
+        ahead = 0 if held else await _ahead(live)
         opened = [await _opens(each) for each in (live, control)]
-        serve_ms = await _serves(live, at_ms) if opened[0] else 0
+        if not opened[0]:
+            await live.rebuild()
+        serve_ms = await _serves(live, at_ms)
         over.set()
         await asyncio.gather(*selling)
         fault.check_reached()
-        run, other = [
-            await _end(each, is_open) for each, is_open in zip((live, control), opened, strict=True)
-        ]
+        run = await settle(live)
+        other = await settle(control) if opened[1] else await _end_closed(control)
     kinds = [violation.kind for violation in other.violations]
     run.figures = {
         "fault": fault.name,
         "open": opened[0],
         "missed": fault.missed[0],
-        "ahead": max(0, ahead),
+        "ahead": ahead,
         "serve_ms": serve_ms,
         "fsync_acknowledged": len(other.history.acknowledged()),
         "fsync_lost": kinds.count(Kind.ACK_LOST),
         "fsync_found": sorted({kind.name for kind in kinds}),
     }
     return run
+
+
+async def _ahead(live: Sale) -> int:
+    """Facts of the ledger that the promoted replica lacks. Raises NotReached."""
+    there = await live.seq()
+
+    async def ahead() -> int:
+        return await live.watermark() - there
+
+    try:
+        return int(await until("the ledger is ahead of the replica", ahead, AHEAD_S))
+    except AssertionError as error:
+        raise NotReached(str(error)) from None
 
 
 async def _opens(live: Sale) -> bool:
@@ -100,11 +116,10 @@ async def _serves(live: Sale, at_ms: int) -> int:
     return now_ms() - at_ms
 
 
-async def _end(live: Sale, is_open: bool) -> Run:
-    if is_open:
-        return await settle(live)
+async def _end_closed(live: Sale) -> Run:
+    final = await live.final(with_redis=False)
     live.history.samples.clear()
-    return Run(live.history, check(live.history, await live.final(with_redis=False)))
+    return Run(live.history, check(live.history, final))
 
 
 SCENARIOS = [
