@@ -11,9 +11,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.
 
 
 async def test_a_failover_loses_what_no_replica_had() -> None:
-    """Two sales meet one failover. Of the one with a replica nothing is lost, and it is closed,
-    since gateways saw more than the promoted server knows. Its control acknowledged by fsync
-    alone, and the checker finds what is gone."""
+    """Two sales meet one failover. Of the one with a replica nothing is lost; it is closed, since
+    gateways saw more than the promoted server knows, and goes on when it is rebuilt. Its control
+    acknowledged by fsync alone, and the checker finds what is gone."""
     scenario = ALL["F14"]
     with scenario.shape() as shape:
         async with fault_stack(shape) as stack:
