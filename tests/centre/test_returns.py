@@ -16,6 +16,7 @@ from flashgrab.ledger.returns import ask
 from tests.centre.granting import OPEN, grab, granted
 from tests.centre.serving import NOW_MS, Served, Sides, operation, until
 from tests.centre.test_apply import Crash, CrashAt
+from tests.centre.test_rebuild import outbox, rebuild, write
 from tests.centre.test_routes import body_of, refused
 
 pytestmark = pytest.mark.anyio
@@ -338,3 +339,52 @@ async def test_a_race_for_one_coupon_has_one_winner(served: Served) -> None:
     campaign_id = await sold(served, "ann")
     answers = await asyncio.gather(*(served.post(path(campaign_id, 1)) for _ in range(6)))
     assert sorted(a.status_code for a in answers) == [200, 409, 409, 409, 409, 409]
+
+
+# -- and a rebuild -------------------------------------------------------------------------------
+
+
+async def redis_of(sides: Sides, campaign_id: str) -> tuple[int, int, int, int]:
+    """Epoch, left, granted and returned of the one round."""
+    state = await sides.store.read(campaign_id)
+    assert state is not None
+    row = state.rounds[0]
+    return state.epoch, row.left, row.granted, row.returned
+
+
+async def test_a_return_that_redis_lost_comes_back_in_the_next_epoch(sides: Sides) -> None:
+    """Redis took it and lost its data before the ledger had the fact: the rebuild seeds a coupon
+    that is held, then it is returned anew; the late record of the first time is a dead letter."""
+    campaign_id = await on_sale(sides, "ann", "bob")
+    await ask_for(sides, campaign_id, 1)
+    loop = Applier(sides.pool, sides.store)
+    await loop.catch_up()
+    late = (await outbox(sides, campaign_id))[2:]
+    assert [fact.event for fact in late] == ["grab.returned"]
+    await sides.store._redis.flushall()
+    last = await rebuild(sides, campaign_id)
+    assert await redis_of(sides, campaign_id) == (2, 8, 2, 0)
+    await loop.catch_up()
+    assert loop.returner.troubles == {}
+    assert await redis_of(sides, campaign_id) == (2, 9, 2, 1)
+    assert last.start is not None
+    assert await facts_of(sides, campaign_id) == [(last.start + 1, "r,1,1,ann,d-ann,k")]
+    found = await outbox(sides, campaign_id)
+    written = await write(sides, [*late, *found, *found])
+    assert (written.returns, written.dead) == (1, {"CLOSED_EPOCH": 1})
+    await loop.catch_up()
+    assert await waits(sides) == []
+
+
+async def test_a_return_that_waits_in_the_old_outbox_is_taken_over(sides: Sides) -> None:
+    """A rebuild beside a Redis that still has it seeds it returned; nobody asks for it again."""
+    campaign_id = await on_sale(sides, "ann", "bob")
+    await ask_for(sides, campaign_id, 1)
+    loop = Applier(sides.pool, sides.store)
+    await loop.catch_up()
+    last = await rebuild(sides, campaign_id)
+    assert (last.cut, await redis_of(sides, campaign_id)) == (3, (2, 9, 2, 1))
+    assert await sides.store.holder(campaign_id, "ann") == "1,1,1,r,k;"
+    await loop.catch_up()
+    assert await facts_of(sides, campaign_id) == []
+    assert await waits(sides) == []
