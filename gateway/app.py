@@ -22,7 +22,7 @@ from flashgrab.store import GatewayReport, Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
-from gateway.batch import Bounds
+from gateway.call import Bounds
 from gateway.campaigns import Catalogue
 from gateway.cors import Cors
 from gateway.cors import options as cors_options

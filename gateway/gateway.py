@@ -10,7 +10,8 @@ from flashgrab.replica import Replica
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, Tally
 from flashgrab.wire import Calls, Wire
-from gateway.batch import Batcher, Bounds
+from gateway.batch import Batcher
+from gateway.call import Bounds
 from gateway.campaigns import Campaign, Catalogue
 from gateway.desk import Desk
 from gateway.identity import Identity

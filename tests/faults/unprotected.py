@@ -43,7 +43,7 @@ class FreshIds(Wire):
         return super().call(script, keys, args, timeout_ms)
 
     async def run(self, script: Script, keys: list[str], args: list[Any], timeout_ms: int) -> Any:
-        """How a batch is sent again (gateway/batch.py)."""
+        """How a batch is sent again (gateway/call.py)."""
         if tuple(args[HEAD + 2 :: 3]) in self._sent:
             for at in range(HEAD + 2, len(args), 3):
                 args[at] += b"-again"

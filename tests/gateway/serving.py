@@ -22,7 +22,8 @@ from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
 from gateway.app import make_app
-from gateway.batch import Batcher, Bounds
+from gateway.batch import Batcher
+from gateway.call import Bounds
 from gateway.campaigns import Campaign
 from gateway.gateway import Gateway
 from gateway.hardened import Hardened

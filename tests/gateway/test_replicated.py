@@ -157,14 +157,23 @@ async def test_without_any_replica(anyio_backend: str) -> None:
                 assert (await served.grab(campaign_id, "anna", "k")).status_code == 201
 
 
+async def until_told(one: Served, campaign_id: str, user_id: str) -> int:
+    """The status that a buyer ends with who repeats while he is told 503, as on a busy machine;
+    201 also where the repeat is a replay."""
+    status = 503
+    while status == 503:
+        status = (await one.grab(campaign_id, user_id, "k")).status_code
+    return 201 if status == 200 else status
+
+
 async def test_a_crowd(pair: Pair, one: Served) -> None:
     """Many at once share their waits; every grant is told once, and is in the replica."""
     campaign_id = await one.campaign(quota=100, durability="replica")
     await there(one, campaign_id)
     async with redis.Redis.from_url(pair.primary.url) as client:
         before = (await client.info("commandstats"))["cmdstat_wait"]["calls"]
-        grabs = [one.grab(campaign_id, f"u{n}", "k") for n in range(150)]
-        statuses = [answer.status_code for answer in await asyncio.gather(*grabs)]
+        grabs = [until_told(one, campaign_id, f"u{n}") for n in range(150)]
+        statuses = await asyncio.gather(*grabs)
         waits = (await client.info("commandstats"))["cmdstat_wait"]["calls"] - before
     assert (statuses.count(201), statuses.count(409)) == (100, 50)
     assert waits < 100
