@@ -63,7 +63,8 @@ async def test_create_makes_a_draft_without_rounds(sides: Sides) -> None:
     there = await campaigns.get(sides.pool, campaign.id)
     assert there == campaigns.Campaign(
         campaign_id=campaign.id,
-        definition=msgspec.to_builtins(campaign),
+        # without the default that the release before does not know
+        definition={k: v for k, v in msgspec.to_builtins(campaign).items() if k != "durability"},
         status="DRAFT",
         version=1,
         applied_version=0,
