@@ -35,6 +35,7 @@ class Crowd:
     """How many devices the users share; 0: a pass names none."""
 
     def __post_init__(self) -> None:
+        self.away: set[int] = set()
         self._keys = PassKeys.parse(PASS_KEYS)
         self._expires_ms = time.time_ns() // 1_000_000 + 3 * HOUR_MS
         self._addresses = [
@@ -98,11 +99,15 @@ class Crowd:
     ) -> None:
         """One key, at any gateway (or at this one, after healing), until it is told yes or no."""
         for _ in range(1 + REPEATS_MAX):
-            number = self.chance.randrange(len(lines)) if at is None else at
+            number = self.chance.choice(self._in_rotation()) if at is None else at
             ask = await self.attempt(lines[number], number, user, key, final=at is not None)
             if ask.answer is not Answer.UNKNOWN:
                 return
             await asyncio.sleep(self.chance.uniform(*PAUSE_S))
+
+    def _in_rotation(self) -> list[int]:
+        """The gateways that a balancer would send to: those that nobody has taken out."""
+        return [n for n in range(len(self._addresses)) if n not in self.away]
 
     async def attempt(
         self,
@@ -153,6 +158,8 @@ def _read(status: int, body: dict[str, object]) -> tuple[Answer, str, int, tuple
         if status == 401:
             return Answer.REFUSED, "PASS_INVALID", 0, ()
         raise AssertionError(f"the contract has no such answer: {status} {body}")
+    if status in (429, 503) and not isinstance(body.get("retry_after_ms"), int):
+        raise AssertionError(f"no word of when to repeat: {status} {body}")
     if status in (408, 429, 503):
         return Answer.UNKNOWN, outcome.name, 0, ()
     return Answer.REFUSED, outcome.name, 0, serials

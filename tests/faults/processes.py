@@ -71,6 +71,67 @@ class Freeze(Fault):
         return self._stood
 
 
+class Restart(Fault):
+    """SIGTERM: the part ends by itself, in order, and its successor starts."""
+
+    def __init__(self, stack: FaultStack, part: str) -> None:
+        super().__init__(stack, f"restart {part}")
+        self._part = part
+        self._child: Child | None = None
+
+    async def inject(self) -> None:
+        self._child = self.stack.services[self._part].child
+        assert self._child is not None
+        os.kill(self._child.pid, signal.SIGTERM)
+
+    async def heal(self) -> None:
+        assert self._child is not None
+        await serves(self.stack, self._part, self._child.pid)
+
+    def reached(self) -> bool:
+        return self._child is not None and self._child.poll() == 0
+
+
+class Zombie(Fault):
+    """A worker stands still with records in its hands, past its session; then it goes on."""
+
+    def __init__(self, stack: FaultStack, part: str) -> None:
+        super().__init__(stack, f"{part} stands still at fetched")
+        service = stack.services[part]
+        assert isinstance(service, HeldPart)
+        self._service = service
+        self._pid = 0
+        self._stood = False
+
+    async def inject(self) -> None:
+        argv = self._service.argv
+        self._service.argv = (*ENTRY, "worker", "--stop-at", "fetched")
+        first = self._service.child
+        assert first is not None
+        first.kill()
+
+        async def stands() -> bool:
+            pid = self._service.pid
+            if pid in (None, first.pid):
+                return False
+            assert pid is not None
+            self._pid = pid
+            return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+
+        try:
+            await until(self.name, stands, DEATHS_S)
+        finally:
+            self._service.argv = argv
+        self._stood = True
+
+    async def heal(self) -> None:
+        thaw(self._pid)
+        await serves(self.stack, self._service.name)
+
+    def reached(self) -> bool:
+        return self._stood
+
+
 class DieAt(Fault):
     """Relay or worker is killed at one step of its loop, each time that it comes there."""
 

@@ -50,6 +50,8 @@ class Run:
     history: History
     violations: list[Violation] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    """What the scenario wanted besides the promises (times, memory), and did not get."""
     figures: dict[str, Any] = field(default_factory=dict)
     schedule: list[Event] = field(default_factory=list)
     asked_ms: int = 0
@@ -59,6 +61,11 @@ class Run:
     @property
     def ok(self) -> bool:
         return not self.violations and not self.audit
+
+    def want(self, so: bool, otherwise: str) -> None:
+        """Note what was missed."""
+        if not so:
+            self.missed.append(otherwise)
 
     def counts(self) -> dict[str, int]:
         """What the table of docs/faults.md wants."""

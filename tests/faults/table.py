@@ -25,6 +25,7 @@ PROMISES = {
     "F12": "I8",
     "F13": "I5",
     "F14": "I1, I7",
+    "F15": "I5, I7",
 }
 TIMES = ("serve_ms", "back_ms", "drained_after_ms")
 
@@ -50,7 +51,7 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
         for fault, times_ms in _faults(record):
             row = rows[record["scenario"], fault]
             row.runs += 1
-            row.sound += record["verdict"] == "ok"
+            row.sound += record["verdict"] in ("ok", "missed")
             row.acknowledged += record.get("acknowledged", 0)
             row.lost += record.get("lost", 0)
             row.doubled += record.get("doubled", 0)
@@ -70,7 +71,8 @@ def _faults(record: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
         return [("did not come to its end", [])]
     serve = record.get("serve_ms")
     if isinstance(serve, dict):
-        return [(f"kill {part}", [ms]) for part, ms in serve.items()]
+        done = "restart" if record["scenario"] == "F15" else "kill"
+        return [(f"{done} {part}", [ms]) for part, ms in serve.items()]
     name = record.get("fault") or record.get("step") or record.get("cut") or ""
     prefix = {"F3": "power cut, ", "F8": "killed at "}.get(record["scenario"], "")
     return [(prefix + name, [record[key] for key in TIMES if record.get(key)])]

@@ -28,3 +28,5 @@ class Scenario:
     shape: Callable[[], AbstractContextManager[Shape]] = plain
     missing: Callable[[], str | None] = nothing
     fresh: bool = False
+    short: Callable[[FaultStack, int], Awaitable[Run]] | None = None
+    """The same in seconds, where `run` takes minutes."""

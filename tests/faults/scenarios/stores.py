@@ -11,6 +11,7 @@ import psutil
 
 from tests.faults import disk, strace
 from tests.faults.crowd import now_ms
+from tests.faults.data import BrokerWiped
 from tests.faults.disk import FailingDisk, FullDisk, SlowDisk, small_disk
 from tests.faults.fault import Fault
 from tests.faults.history import Answer, Ask
@@ -24,9 +25,17 @@ from tests.faults.stack import FaultStack, Shape
 PLENTY = 1_000_000
 BEFORE_S = 2.0
 FULL_S = 3.0
-FROZEN_S = 30.0
-AWAY_S = 60.0
+FROZEN_S = 30
+AWAY_S = 60
+CALM_S = 20
 QUIET_S = 2.0
+DEADLINE_MS = 2000
+SLACK_MS = 50
+MEMORY_MB = 50
+NORMAL = 2.0
+"""What a p99 is at most of the one before, to count as normal again: both are of one noisy run."""
+UNCHANGED = 1.2
+DRAINED_MS = 30_000
 DISK_MB = 400
 REOPENS_S = 10.0
 
@@ -105,8 +114,9 @@ async def disks(stack: FaultStack, seed: int) -> Run:
     return run
 
 
-async def frozen_redis(stack: FaultStack, seed: int) -> Run:
-    """Redis stands still for 30 s under load: how long answers take, and what memory they cost."""
+async def frozen_redis(stack: FaultStack, seed: int, frozen_s: int = FROZEN_S) -> Run:
+    """Redis stands still for 30 s under load: every answer inside the deadline and 50 ms, at most
+    50 MB more, and the usual p99 from 2 s after."""
     freeze = Freeze(stack, "valkey")
     gateways = [psutil.Process(gateway.pid) for gateway in stack.gateways]
     times: dict[str, int] = {}
@@ -117,7 +127,7 @@ async def frozen_redis(stack: FaultStack, seed: int) -> Run:
         times["at_ms"] = now_ms()
         before = [gateway.memory_info().rss for gateway in gateways]
         await freeze.inject()
-        for _ in range(int(FROZEN_S)):
+        for _ in range(frozen_s):
             await asyncio.sleep(1)
             now = [gateway.memory_info().rss for gateway in gateways]
             memory.append(max(n - b for n, b in zip(now, before, strict=True)))
@@ -130,42 +140,72 @@ async def frozen_redis(stack: FaultStack, seed: int) -> Run:
     asks = run.history.asks
     frozen = [a for a in asks if times["at_ms"] <= a.began_ms < times["healed_ms"]]
     after_ms = times["healed_ms"] + int(QUIET_S * 1000)
+    longest_ms, unanswered = max(took(frozen)), sum(a.code == "" for a in frozen)
+    memory_mb = max(memory) >> 20
+    before_ms = p99([a for a in asks if a.ended_ms < times["at_ms"]])
+    normal_ms = p99([a for a in asks if a.began_ms > after_ms and not a.final])
     run.figures = {
-        "longest_ms": max(took(frozen)),
-        "unanswered": sum(a.code == "" for a in frozen),
-        "memory_mb": max(memory) >> 20,
-        "p99_before_ms": p99([a for a in asks if a.ended_ms < times["at_ms"]]),
-        "p99_after_ms": p99([a for a in asks if a.began_ms > after_ms and not a.final]),
+        "frozen_s": frozen_s,
+        "asked_meanwhile": len(frozen),
+        "longest_ms": longest_ms,
+        "unanswered": unanswered,
+        "memory_mb": memory_mb,
+        "p99_before_ms": before_ms,
+        "p99_after_ms": normal_ms,
     }
+    run.want(longest_ms <= DEADLINE_MS + SLACK_MS, f"an answer took {longest_ms} ms")
+    run.want(not unanswered, f"{unanswered} got no answer")
+    run.want(memory_mb <= MEMORY_MB, f"{memory_mb} MB more")
+    run.want(normal_ms <= NORMAL * before_ms, f"p99 {normal_ms} ms after, {before_ms} before")
     return run
 
 
-async def kafka_away(stack: FaultStack, seed: int) -> Run:
-    """The broker is away for a minute and comes back empty; grabs go on."""
+async def kafka_away(
+    stack: FaultStack, seed: int, away_s: int = AWAY_S, calm_s: int = CALM_S
+) -> Run:
+    """The broker is away for a minute: grabs do not feel it, and 30 s after it the ledger has all.
+    It came back empty; then it loses what it acknowledged once more, and all of it is sent again.
+    """
     kill = Kill(stack, "kafka", away=True)
+    lost = 0
     times: dict[str, int] = {}
 
     async def script(live: Sale) -> None:
-        await asyncio.sleep(20)
+        nonlocal lost
+        await asyncio.sleep(calm_s)
         times["at_ms"] = now_ms()
         await kill.inject()
-        await asyncio.sleep(AWAY_S)
+        await asyncio.sleep(away_s)
         times["healed_ms"] = now_ms()
         await kill.heal()
         waited = partial(persisted, live, await live.seq())
         await until("the ledger has what waited", waited, 90)
         times["drained_ms"] = now_ms()
         kill.check_reached()
+        wiped = BrokerWiped(stack, live)
+        await wiped.inject()
+        await wiped.heal()
+        wiped.check_reached()
+        lost = wiped.lost
 
     run = await run_sale(stack, seed, Plan(quota=PLENTY, connections=32, per_s=600), script)
     asks = run.history.asks
     away = [a for a in asks if times["at_ms"] <= a.began_ms < times["healed_ms"]]
+    # After the first seconds, in which gateways and crowd are new.
+    settled_ms = times["at_ms"] - calm_s * 800
+    before = [a for a in asks if settled_ms < a.began_ms and a.ended_ms < times["at_ms"]]
+    before_ms, away_ms = p99(before), p99(away)
+    drained_ms = times["drained_ms"] - times["healed_ms"]
     run.figures = {
-        "p99_before_ms": p99([a for a in asks if a.ended_ms < times["at_ms"]]),
-        "p99_away_ms": p99(away),
+        "away_s": away_s,
+        "p99_before_ms": before_ms,
+        "p99_away_ms": away_ms,
         "waited": sum(a.answer is Answer.OK for a in away),
-        "drained_after_ms": times["drained_ms"] - times["healed_ms"],
+        "drained_after_ms": drained_ms,
+        "lost_by_broker": lost,
     }
+    run.want(away_ms <= UNCHANGED * before_ms, f"p99 {away_ms} ms meanwhile, {before_ms} before")
+    run.want(drained_ms <= DRAINED_MS, f"drained after {drained_ms} ms")
     return run
 
 
@@ -218,6 +258,12 @@ def _disks_missing() -> str | None:
 SCENARIOS = [
     Scenario("F3", "power cuts, appendfsync always", power_cut, missing=strace.missing),
     Scenario("F4", "disk errors and full disk", disks, on_small_disks, _disks_missing, fresh=True),
-    Scenario("F6", "Redis stands still for 30 s under load", frozen_redis),
-    Scenario("F7", "Kafka away for 60 s", kafka_away),
+    Scenario(
+        *("F6", "Redis stands still for 30 s under load", frozen_redis),
+        short=partial(frozen_redis, frozen_s=5),
+    ),
+    Scenario(
+        *("F7", "Kafka away for 60 s, and wiped", kafka_away),
+        short=partial(kafka_away, away_s=8, calm_s=8),
+    ),
 ]
