@@ -10,7 +10,7 @@ from centre.rebuild import Rebuilder
 from flashgrab import events, keys, scripts
 from flashgrab.errors import OperationRefused
 from flashgrab.events import Fact, OutboxEntry
-from flashgrab.ledger import campaigns, facts, progress, rebuilds
+from flashgrab.ledger import campaigns, facts, progress, rebuilds, returns
 from flashgrab.ledger.facts import Grant, Written
 from flashgrab.ledger.operations import Change
 from flashgrab.ledger.rebuilds import Rebuild
@@ -322,3 +322,30 @@ async def test_many_holders_come_in_pages(sides: Sides) -> None:
     state = await redis(sides, campaign_id)
     assert [(r.left, r.granted, r.returned) for r in state.rounds] == [(1, count, 1)]
     assert await sides.store.holder(campaign_id, "u0") == "1,1,1,r,k;"
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["outbox whole", "redis lost"])
+async def test_a_return_on_its_way(sides: Sides, lost: bool) -> None:
+    """A return whose fact is in the old outbox is taken over; one that Redis lost is made once
+    more in the new epoch, and its first fact comes too late. Its coupon is free again once."""
+    campaign_id = await selling(sides)
+    await grab(sides, campaign_id, "a", "b")
+    await write(sides, await outbox(sides, campaign_id))
+    await returns.ask(sides.pool, 1, operation(), campaign_id, 1)
+    applier = Applier(sides.pool, sides.store)
+    await applier.catch_up()
+    fact = (await outbox(sides, campaign_id))[-1]
+    assert (fact.event, fact.seq) == ("grab.returned", 3)
+    if lost:
+        await sides.store._redis.flushall()
+    await rebuild(sides, campaign_id)
+    await applier.catch_up()
+    (round_,) = (await redis(sides, campaign_id)).rounds
+    assert (round_.left, round_.granted, round_.returned) == (49, 2, 1)
+    assert await sides.store.holder(campaign_id, "a") == "1,1,1,r,k;"
+    again = await outbox(sides, campaign_id)
+    assert [(f.event, f.serial) for f in again] == ([("grab.returned", 1)] if lost else [])
+    await write(sides, [fact, *again])
+    assert await dead(sides) == ([("CLOSED_EPOCH", 3)] if lost else [])
+    (row,) = await sides.rows("SELECT returned FROM rounds WHERE campaign_id = $1", campaign_id)
+    assert row["returned"] == 1
