@@ -15,7 +15,8 @@
 --   a page may come twice. No shebang: when memory is full, pages are refused and the campaign
 --   stays closed.
 -- COST
---   O(fields): about 1 ms for 1000, so that a million holders block nobody.
+--   O(fields): some 9 us each on a busy machine; the caller sends 250 a call, so that a million
+--   holders block nobody.
 
 local staged, holders, devices = KEYS[1], KEYS[2], KEYS[3]
 local epoch, page = ARGV[1], ARGV[2]

@@ -284,4 +284,5 @@ class Seed:
 async def seed(pool: Pool, campaign_id: str) -> AsyncIterator[Seed]:
     """One moment of the ledger for the block. After the cut the coupons stand still."""
     async with pool.transaction(isolation="repeatable_read", readonly=True) as tx:
+        await tx.execute("SET LOCAL work_mem = '128MB'")  # a million rows are sorted by user
         yield Seed(tx, campaign_id)
