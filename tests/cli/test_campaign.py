@@ -20,7 +20,18 @@ from tests.centre.serving import ADMIN_TOKEN, Servers, definition
 from tests.services import embedded
 
 TARGET = "target: the stack of FLASHGRAB_*, centre "
-COMMANDS = ("create", "list", "show", "publish", "pause", "resume", "restock", "close", "return")
+COMMANDS = (
+    "create",
+    "list",
+    "show",
+    "publish",
+    "pause",
+    "resume",
+    "restock",
+    "close",
+    "return",
+    "rebuild",
+)
 
 
 class Ran(NamedTuple):
@@ -310,3 +321,26 @@ def test_every_help_has_an_example(run: Run, command: str) -> None:
     ran = run(command, "--help")
     assert ran.status == 0
     assert f"Example: flashgrab campaign {command}" in ran.out
+
+
+def test_a_rebuild_is_waited_for_and_says_what_it_may_have_cost(
+    run: Run, made: Callable[..., str], servers: Servers
+) -> None:
+    """Redis lost its data: `show` says what to do, and `rebuild` does it; a bound that is too short
+    ends with 1, and the rebuild goes on."""
+    campaign_id = made()
+
+    async def lose() -> None:
+        async with Store(servers.redis_url) as store:
+            await store._redis.flushall()
+
+    asyncio.run(lose())
+    assert f"flashgrab campaign rebuild {campaign_id}" in run("show", campaign_id).out
+    short = run("rebuild", campaign_id, "--within", "0", "--operation", "short")
+    assert (short.status, "it is being rebuilt" in short.err) == (1, True)
+    done = run("rebuild", campaign_id, "--without-kafka")
+    assert done.status == 0
+    assert "epoch 2 with 0 coupons up to seq 0" in done.out
+    assert "acknowledgements lost" in done.out
+    shown = json.loads(run("show", campaign_id, "--json").out)
+    assert (shown["confirmed"], shown["rebuild_needed"]) == (True, False)
