@@ -123,6 +123,11 @@ class Scripts(RuleBasedStateMachine):
         self._grab(requests, kind)
 
     @rule(requests=BATCHES)
+    def grab_behind(self, requests: list[Request]) -> None:
+        """By a gateway that takes the first round for the current one."""
+        self._grab(requests, "behind")
+
+    @rule(requests=BATCHES)
     def grab_twice(self, requests: list[Request]) -> None:
         self._grab(requests, "fits")
         self._grab(requests, "fits")
