@@ -53,6 +53,7 @@ def expected(folder: Path) -> target.Target:
             "worker": ("http://127.0.0.1:3/metrics",),
             "centre": ("http://127.0.0.1:5/metrics",),
         },
+        folder=folder,
     )
 
 
