@@ -84,7 +84,7 @@ class Failover(Fault):
             self.missed.append(max(0, seq - await sale.seq()))
 
     def reached(self) -> bool:
-        return self._kill.reached() and (not self._stalled or min(self.missed) > 0)
+        return self._kill.reached() and (not self._stalled or max(self.missed) > 0)
 
 
 def _following(stack: FaultStack, name: str, port: int) -> HeldValkey:

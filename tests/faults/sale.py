@@ -254,6 +254,7 @@ async def sale(stack: FaultStack, seed: int, devices: int = 0) -> AsyncIterator[
         finally:
             sampling.cancel()
             await asyncio.gather(sampling, return_exceptions=True)
+            await made.store.close()  # a failover has put another one here
             await pool.close()
 
 
