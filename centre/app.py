@@ -75,12 +75,15 @@ def make_app(
                 alarms=alarms,
             ),
         )
-        work = asyncio.create_task(_work(centre, settings, alarms, cannot_go_on), name="apply")
+        loops: list[asyncio.Task[None]] = []
+        starting = _start(centre, settings, alarms, cannot_go_on, loops)
+        start = asyncio.create_task(starting, name="start")
         try:
             async with alarms.ticking():
                 yield {"centre": centre}
         finally:
-            await end([work])
+            await end([start])
+            await end(loops)
             if topic_log is not None:
                 await topic_log.stop()
             await store.close()
@@ -98,10 +101,14 @@ def make_app(
     return app
 
 
-async def _work(
-    centre: Centre, settings: CentreSettings, alarms: Alarms, cannot_go_on: Callable[[str], None]
+async def _start(
+    centre: Centre,
+    settings: CentreSettings,
+    alarms: Alarms,
+    cannot_go_on: Callable[[str], None],
+    loops: list["asyncio.Task[None]"],
 ) -> None:
-    """The ledger's schema first, then the loop that brings Redis to the ledger's target."""
+    """The ledger's schema first, then the loops that bring Redis to the ledger's target."""
     while True:
         try:
             await migrate(settings.postgres_url)
@@ -119,6 +126,6 @@ async def _work(
         await asyncio.sleep(MIGRATE_PAUSE_S)
     alarms.leave(WAITING)
     centre.migrated = True
-    async with asyncio.TaskGroup() as loops:
-        loops.create_task(centre.applier.run(), name="applier")
-        loops.create_task(centre.rebuilder.run(), name="rebuilder")
+    # not a TaskGroup: it cancels its tasks once only, which flashgrab/tasks.py says is not enough
+    loops.append(asyncio.create_task(centre.applier.run(), name="applier"))
+    loops.append(asyncio.create_task(centre.rebuilder.run(), name="rebuilder"))
