@@ -19,7 +19,8 @@ from flashgrab.ledger.campaigns import Campaign
 from flashgrab.ledger.pool import Pool
 from flashgrab.model import Round
 from flashgrab.scripts import SCHEMA
-from flashgrab.store import CampaignState, Store
+from flashgrab.state import CampaignState
+from flashgrab.store import Store
 
 PAUSE_MS = 1000
 """Between two rounds of the loop while nobody wakes it: another centre may have committed."""

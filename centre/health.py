@@ -8,7 +8,8 @@ from flashgrab.ledger.campaigns import Campaign
 from flashgrab.ledger.migrate import schema_is_ours
 from flashgrab.ledger.pool import Pool
 from flashgrab.rebuilding import FENCED_RUN
-from flashgrab.store import CampaignState, Store
+from flashgrab.state import CampaignState
+from flashgrab.store import Store
 
 CHECK_S_MAX = 1.0
 

@@ -26,7 +26,8 @@ from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.rebuilds import Rebuild, Seen
 from flashgrab.rebuilding import FENCED, SeedRound
 from flashgrab.scripts import SCHEMA
-from flashgrab.store import OUTBOX_MAX, OutboxStanding, Store
+from flashgrab.state import OutboxStanding
+from flashgrab.store import OUTBOX_MAX, Store
 
 PAUSE_MS = 1000
 """Between two looks while nobody wakes the loop: another centre may have begun one."""

@@ -11,7 +11,8 @@ from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import StoreRefused
 from flashgrab.ledger import progress, returns
 from flashgrab.ledger.pool import Pool
-from flashgrab.store import Returning, Store
+from flashgrab.state import Returning
+from flashgrab.store import Store
 
 PAGE = 100
 """Returns that are brought before they are marked, and their campaign announced."""

@@ -5,7 +5,7 @@ from typing import Any
 from flashgrab.clock import to_rfc3339
 from flashgrab.ledger.campaigns import Campaign
 from flashgrab.ledger.rebuilds import Rebuild
-from flashgrab.store import CampaignState
+from flashgrab.state import CampaignState
 
 
 def brief(campaign: Campaign) -> dict[str, Any]:

@@ -6,9 +6,8 @@ knows whether to repeat it. Everything written here is idempotent by the scripts
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -21,6 +20,17 @@ from flashgrab import keys, scripts
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.events import Entry, read_entry
 from flashgrab.model import Round
+from flashgrab.state import (
+    STANDING,
+    Books,
+    CampaignState,
+    GatewayReport,
+    LeaseReply,
+    OutboxStanding,
+    Returning,
+    read_campaign,
+    read_standing,
+)
 
 TIMEOUT_MS = 5000
 OUTBOX_MAX = 5_000_000
@@ -29,100 +39,6 @@ OUTBOX_MAX = 5_000_000
 
 RETURN_CODES_OF_ONE = (0, 6, 7)
 """Codes of lua/return.lua that say nothing of the other grants: RETURNED, UNKNOWN, ALREADY."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoundState:
-    """A round as Redis has it: times in ms, the rest in coupons."""
-
-    number: int
-    opens_at: int
-    closes_at: int
-    quota: int
-    left: int
-    granted: int
-    returned: int
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignState:
-    """A campaign as Redis has it; all numbers of one moment."""
-
-    campaign_id: str
-    schema: str
-    epoch: int
-    run: str
-    generation: int
-    version: int
-    status: str
-    definition: Mapping[str, Any]
-    per_user: int
-    per_device: int
-    serial: int
-    seq: int
-    watermark: int
-    holes: str
-    rounds: tuple[RoundState, ...]
-
-    @property
-    def waits_for_replica(self) -> bool:
-        """Whether a grant is told only when a replica has it (flashgrab/model.py, Durability)."""
-        return self.definition.get("durability") == "replica"
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What lua/books.lua read: counters, and outbox entries above a watermark, of one moment."""
-
-    epoch: int
-    seq: int
-    serial: int
-    watermark: int
-    rounds: tuple[tuple[int, int, int, int], ...]
-    entries: tuple[Entry, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxStanding:
-    """Where a campaign stands in Redis; `entries` wait in the outbox.
-
-    Nothing of a campaign changes in Redis without one of these changing.
-    """
-
-    epoch: int
-    run: str
-    generation: int
-    seq: int
-    watermark: int
-    holes: str
-    entries: int
-
-
-class Returning(NamedTuple):
-    """A grant that is to come back: what names it in its holder's entry."""
-
-    serial: int
-    round: int
-    user_id: str
-    device_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseReply:
-    """What lua/lease.lua said: whether the caller holds it now, its epoch, ms until its end."""
-
-    held: bool
-    epoch: int
-    left_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayReport:
-    """What a gateway last said of itself: its server's run_id, when (ms), its floors."""
-
-    run: str
-    at_ms: int
-    floors: Mapping[str, int]
 
 
 class Store:
@@ -238,7 +154,7 @@ class Store:
             campaign, *rounds = await self._do(pipe.execute())
         if not campaign or not all(rounds):
             return None
-        return _campaign_state(campaign_id, campaign, rounds)
+        return read_campaign(campaign_id, campaign, rounds)
 
     async def publish(
         self,
@@ -358,11 +274,13 @@ class Store:
             return {}
         async with self._redis.pipeline(transaction=False) as pipe:
             for campaign_id in wanted:
-                pipe.hmget(keys.campaign(campaign_id), _STANDING)
+                pipe.hmget(keys.campaign(campaign_id), STANDING)
                 pipe.xlen(keys.outbox(campaign_id))
             replies = await self._do(pipe.execute(raise_on_error=False))
         found = zip(wanted, replies[::2], replies[1::2], strict=True)
-        standings = {campaign_id: _standing(fields, size) for campaign_id, fields, size in found}
+        standings = {
+            campaign_id: read_standing(fields, size) for campaign_id, fields, size in found
+        }
         return {campaign_id: s for campaign_id, s in standings.items() if s is not None}
 
     async def books(
@@ -488,56 +406,8 @@ class Store:
             raise StoreRefused(f"Redis: {error}") from error
 
 
-_STANDING = ["schema", "epoch", "run", "generation", "seq", "watermark", "holes"]
-
-
-def _standing(fields: Any, entries: Any) -> OutboxStanding | None:
-    """None where the key is missing or has not a form that this release knows: others must not
-    suffer from it, and nothing may be read out of it, or trimmed."""
-    try:
-        schema, epoch, run, generation, seq, watermark, holes = fields
-        if schema not in scripts.READS:
-            return None
-        return OutboxStanding(
-            int(epoch), run, int(generation), int(seq), int(watermark), holes, int(entries)
-        )
-    except (TypeError, ValueError):
-        return None
-
-
 def _all_keys(campaign_id: str, rounds: int) -> list[str]:
     return [
         keys.campaign(campaign_id),
         *(keys.round_(campaign_id, number) for number in range(1, rounds + 1)),
     ]
-
-
-def _campaign_state(
-    campaign_id: str, campaign: Mapping[str, str], rounds: Sequence[Mapping[str, str]]
-) -> CampaignState:
-    return CampaignState(
-        campaign_id=campaign_id,
-        schema=campaign["schema"],
-        epoch=int(campaign["epoch"]),
-        run=campaign["run"],
-        generation=int(campaign["generation"]),
-        version=int(campaign["version"]),
-        status=campaign["status"],
-        definition=json.loads(campaign["definition"]),
-        per_user=int(campaign["per_user"]),
-        per_device=int(campaign["per_device"]),
-        serial=int(campaign["serial"]),
-        seq=int(campaign["seq"]),
-        watermark=int(campaign["watermark"]),
-        holes=campaign["holes"],
-        rounds=tuple(
-            RoundState(
-                number,
-                *(
-                    int(row[name])
-                    for name in ("opens_at", "closes_at", "quota", "left", "granted", "returned")
-                ),
-            )
-            for number, row in enumerate(rounds, 1)
-        ),
-    )

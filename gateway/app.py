@@ -18,7 +18,8 @@ from flashgrab.passes import PassKeys
 from flashgrab.replica import Replica
 from flashgrab.scripts import GRAB
 from flashgrab.settings import GatewaySettings
-from flashgrab.store import GatewayReport, Store
+from flashgrab.state import GatewayReport
+from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire

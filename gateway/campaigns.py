@@ -9,7 +9,8 @@ import structlog
 from flashgrab.alarms import Alarms
 from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.scripts import READS
-from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
+from flashgrab.state import CampaignState, OutboxStanding, RoundState
+from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
 

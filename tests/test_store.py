@@ -9,7 +9,8 @@ from flashgrab import keys, scripts
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.events import OutboxEntry, TornEntry
 from flashgrab.model import Round
-from flashgrab.store import Books, CampaignState, GatewayReport, OutboxStanding, RoundState, Store
+from flashgrab.state import Books, CampaignState, GatewayReport, OutboxStanding, RoundState
+from flashgrab.store import Store
 from tests.gateway.serving import until
 from tests.lua.seeds import ID, OUTBOX, entry
 from tests.lua.server import Client, Valkey, valkey

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flashgrab.ledger.books import CampaignBook, Snapshot
-from flashgrab.store import Books, Store
+from flashgrab.state import Books
+from flashgrab.store import Store
 from worker.damage import FINDINGS_MAX, Damage, Finding
 from worker.fold import (
     NUMBER_MAX,

@@ -18,7 +18,8 @@ from flashgrab.errors import BrokerUnavailable
 from flashgrab.events import OutboxEntry
 from flashgrab.ledger import progress, rebuilds
 from flashgrab.ledger.pool import Pool
-from flashgrab.store import GatewayReport, OutboxStanding, Store
+from flashgrab.state import GatewayReport, OutboxStanding
+from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 
 GRACE_MS = 1000

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flashgrab.events import Entry, OutboxEntry
-from flashgrab.store import OutboxStanding
+from flashgrab.state import OutboxStanding
 
 FIRST = "0"
 """Before the first entry."""

@@ -6,8 +6,8 @@ from flashgrab import keys
 from flashgrab.broker import Producer, Record, UnknownTopic, ensure_topics
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable
-from flashgrab.ledger import facts
-from flashgrab.ledger.facts import Unpublished
+from flashgrab.ledger import letters
+from flashgrab.ledger.letters import Unpublished
 from flashgrab.ledger.pool import Pool
 from worker.topics import TOPICS
 
@@ -27,7 +27,7 @@ class DeadLetters:
 
     async def step(self) -> int:
         """Publish what waits, at most LETTERS_MAX. Returns how many; 0 while Kafka is away."""
-        waiting = await facts.unpublished(self._pool, LETTERS_MAX)
+        waiting = await letters.unpublished(self._pool, LETTERS_MAX)
         if not waiting:
             return 0
         # there are few of these, so a producer is made for each round of them
@@ -43,7 +43,7 @@ class DeadLetters:
             return 0
         finally:
             await producer.stop()
-        await facts.mark_published(
+        await letters.mark_published(
             self._pool, [letter.digest for letter in waiting], self._clock.now_ms()
         )
         return len(waiting)

@@ -22,7 +22,8 @@ from flashgrab.ids import (
     is_idempotency_key,
     is_user_id,
 )
-from flashgrab.ledger.facts import CampaignKnown, Grant, Letter
+from flashgrab.ledger.facts import CampaignKnown, Grant
+from flashgrab.ledger.letters import Letter
 
 Reason = Literal[
     "UNDECODABLE",  # not JSON, or not an object

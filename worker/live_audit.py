@@ -13,7 +13,8 @@ from flashgrab.clock import Clock
 from flashgrab.ledger import books
 from flashgrab.ledger.books import snapshot
 from flashgrab.ledger.pool import Pool
-from flashgrab.store import OutboxStanding, Store
+from flashgrab.state import OutboxStanding
+from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from worker.account import Account, Moved, TooMany, compare, read_redis
 from worker.damage import INVARIANTS, Damage, Finding, verdict

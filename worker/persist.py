@@ -24,7 +24,8 @@ from flashgrab.broker import (
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StaleWriter
 from flashgrab.ledger import facts
-from flashgrab.ledger.facts import BEGINNING, CampaignKnown, Grant, Letter, Move, Position
+from flashgrab.ledger.facts import BEGINNING, CampaignKnown, Grant, Move, Position
+from flashgrab.ledger.letters import Letter
 from flashgrab.ledger.pool import Pool
 from flashgrab.telemetry import Metrics
 from worker.forms import Kind, against_ledger, judge_all, kind_of, why_refused

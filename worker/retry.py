@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from flashgrab.ledger import dead, facts
 from flashgrab.ledger.dead import Tried
-from flashgrab.ledger.facts import Grant, Letter
+from flashgrab.ledger.facts import Grant
+from flashgrab.ledger.letters import Letter
 from flashgrab.ledger.pool import Pool
 from worker.forms import against_ledger, judge
 

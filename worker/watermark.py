@@ -13,7 +13,8 @@ from flashgrab.errors import BrokerUnavailable
 from flashgrab.ledger import progress
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.progress import Standing
-from flashgrab.store import OutboxStanding, Store
+from flashgrab.state import OutboxStanding
+from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from worker.steps import Hook, go_on
 

@@ -12,7 +12,8 @@ import asyncpg
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger import facts
 from flashgrab.ledger.closed import CLOSED_EPOCH
-from flashgrab.ledger.facts import Grant, Letter
+from flashgrab.ledger.facts import Grant
+from flashgrab.ledger.letters import Letter, storable
 from flashgrab.ledger.pool import Pool
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ async def _mark(
         dead.digest,
         retried_ms,
         letter.reason,
-        facts.storable(letter.detail),
+        storable(letter.detail),
     )
     return Tried(
         DeadLetter(dead.digest, letter, dead.at_ms, dead.published_ms, retried_ms), outcome

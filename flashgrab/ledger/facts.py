@@ -7,7 +7,6 @@ one transaction fails (StaleWriter) and leaves nothing behind.
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from flashgrab.errors import LedgerUnavailable, StaleWriter
 from flashgrab.events import Fact
 from flashgrab.ledger import closed
 from flashgrab.ledger.closed import CLOSED_EPOCH
+from flashgrab.ledger.letters import Letter, add_letters
 from flashgrab.ledger.pool import Pool
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 CONFLICT = "CONFLICT"
 UNKNOWN_GRANT = "UNKNOWN_GRANT"
-DETAIL_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +46,6 @@ class Move:
     partition: int
     before: Position
     after: Position
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """An event that cannot be stored. `campaign_id` and `seq` are known where they can be read."""
-
-    reason: str
-    detail: str
-    key: bytes
-    value: bytes
-    campaign_id: str | None = None
-    seq: int | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """The same for the same message, however often it comes."""
-        size = len(self.key).to_bytes(8, "big")
-        return blake2b(size + self.key + self.value, digest_size=32).digest()
 
 
 class Grant(NamedTuple):
@@ -153,14 +134,6 @@ WHERE c.user_id <> f.user_id OR c.request_id <> f.request_id OR c.epoch <> f.epo
    OR c.seq <> f.seq
 """
 
-_ADD_DEAD = """
-INSERT INTO dead (digest, campaign_id, seq, reason, detail, key, value, at_ms)
-SELECT d.*, $8 FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[], $5::text[],
-                           $6::bytea[], $7::bytea[]) AS d
-ON CONFLICT (digest) DO NOTHING
-RETURNING reason
-"""
-
 _MOVE = """
 UPDATE offsets o SET next_offset = m.after_offset, fingerprint = m.after_mark
 FROM unnest($2::integer[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bytea[])
@@ -197,7 +170,7 @@ async def write(
                 on_sending()
                 rows, back, conflicts = await _add_all(connection, grants, add_rows)
                 dead = [*letters, *conflicts]
-                reasons = await _add_dead(connection, dead, at_ms) if dead else {}
+                reasons = await add_letters(connection, dead, at_ms) if dead else {}
                 await before_commit()
             added = _sum(rows)
             repeats = sum(grant.fact.event == "grab.granted" for grant in grants) - added
@@ -372,31 +345,6 @@ def _conflict(grant: Grant, row: asyncpg.Record) -> Letter:
     return Letter(CONFLICT, detail, grant.key, grant.value, fact.campaign_id, fact.seq)
 
 
-async def _add_dead(
-    connection: "Connection", letters: Sequence[Letter], at_ms: int
-) -> dict[str, int]:
-    rows = await connection.fetch(
-        _ADD_DEAD,
-        [letter.digest for letter in letters],
-        [letter.campaign_id for letter in letters],
-        [letter.seq for letter in letters],
-        [letter.reason for letter in letters],
-        [storable(letter.detail) for letter in letters],
-        [letter.key for letter in letters],
-        [letter.value for letter in letters],
-        at_ms,
-    )
-    reasons: dict[str, int] = {}
-    for row in rows:
-        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
-    return reasons
-
-
-def storable(text: str) -> str:
-    """What PostgreSQL takes as text: no NUL, no half characters, bounded."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode()[:DETAIL_MAX]
-
-
 async def positions(pool: Pool, topic: str, partitions: Sequence[int]) -> dict[int, Position]:
     """Where each partition is read on; a partition that is not known yet is put at BEGINNING."""
     async with pool.transaction() as connection:
@@ -439,47 +387,3 @@ async def known_campaigns(pool: Pool, campaign_ids: Sequence[str]) -> dict[str, 
             list(campaign_ids),
         )
     return {r["campaign_id"]: CampaignKnown(r["epoch"], frozenset(r["rounds"])) for r in rows}
-
-
-@dataclass(frozen=True, slots=True)
-class Unpublished:
-    """A dead letter that the dead-letter topic does not have yet."""
-
-    digest: bytes
-    letter: Letter
-    at_ms: int
-
-
-async def unpublished(pool: Pool, most: int) -> list[Unpublished]:
-    """Dead letters that wait for the dead-letter topic, oldest first, at most `most`."""
-    async with pool.connection() as connection:
-        rows = await connection.fetch(
-            "SELECT digest, campaign_id, seq, reason, detail, key, value, at_ms FROM dead"
-            " WHERE published_ms IS NULL ORDER BY at_ms LIMIT $1",
-            most,
-        )
-    return [
-        Unpublished(
-            row["digest"],
-            Letter(
-                row["reason"],
-                row["detail"],
-                row["key"],
-                row["value"],
-                row["campaign_id"],
-                row["seq"],
-            ),
-            row["at_ms"],
-        )
-        for row in rows
-    ]
-
-
-async def mark_published(pool: Pool, digests: Sequence[bytes], at_ms: int) -> None:
-    """Note that the dead-letter topic has these."""
-    async with pool.connection() as connection:
-        await connection.execute(
-            "UPDATE dead SET published_ms = $2 WHERE digest = ANY($1::bytea[])",
-            list(digests),
-            at_ms,
-        )

@@ -11,7 +11,8 @@ from flashgrab.alarms import Alarm
 from flashgrab.errors import StoreUnavailable
 from flashgrab.ledger import campaigns
 from flashgrab.ledger.operations import Change
-from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.state import CampaignState, RoundState
+from flashgrab.store import Store
 from flashgrab.tasks import end
 from tests.centre.serving import NOW_MS, Sides, operation, until
 from tests.services import embedded

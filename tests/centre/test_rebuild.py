@@ -14,7 +14,7 @@ from flashgrab.ledger import campaigns, facts, progress, rebuilds, returns
 from flashgrab.ledger.facts import Grant, Written
 from flashgrab.ledger.operations import Change
 from flashgrab.ledger.rebuilds import Rebuild
-from flashgrab.store import CampaignState, GatewayReport
+from flashgrab.state import CampaignState, GatewayReport
 from tests.centre.serving import Sides, operation
 from tests.centre.test_apply import Crash, CrashAt
 

@@ -12,7 +12,8 @@ from flashgrab import keys
 from flashgrab.errors import StoreUnavailable
 from flashgrab.events import OutboxEntry
 from flashgrab.model import Round
-from flashgrab.store import CampaignState, OutboxStanding, RoundState, Store
+from flashgrab.state import CampaignState, OutboxStanding, RoundState
+from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from gateway.campaigns import ENDED_TURNS, Campaign, Catalogue
 from tests.gateway.serving import HOUR_MS, Served, until

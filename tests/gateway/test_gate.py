@@ -3,7 +3,7 @@
 import pytest
 
 from flashgrab.outcomes import Outcome
-from flashgrab.store import RoundState
+from flashgrab.state import RoundState
 from gateway.campaigns import Campaign
 from gateway.gate import EDGE_MS, HEARD_MS, gate_of
 from tests.gateway.test_campaigns import state

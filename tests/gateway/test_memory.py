@@ -9,7 +9,8 @@ import pytest
 
 from flashgrab.errors import StoreUnavailable
 from flashgrab.outcomes import Outcome
-from flashgrab.store import CampaignState, RoundState, Store
+from flashgrab.state import CampaignState, RoundState
+from flashgrab.store import Store
 from gateway import memory as memory_module
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Grant, Reply

@@ -4,7 +4,7 @@ import pytest
 
 from flashgrab.clock import SystemClock
 from flashgrab.outcomes import Outcome
-from flashgrab.store import RoundState
+from flashgrab.state import RoundState
 from gateway import ready as ready_module
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Grant, Reply, new_grant

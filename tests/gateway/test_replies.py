@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import Response
 
 from flashgrab.outcomes import Outcome
-from flashgrab.store import CampaignState, RoundState
+from flashgrab.state import CampaignState, RoundState
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Grant
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem

@@ -20,7 +20,8 @@ from flashgrab.events import OutboxEntry
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.role import Role
 from flashgrab.model import Round
-from flashgrab.store import Returning, Store
+from flashgrab.state import Returning
+from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
 from worker.audit import Audit, Report
 from worker.confirm import Confirmation

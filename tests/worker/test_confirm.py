@@ -11,7 +11,7 @@ import pytest
 from flashgrab import keys
 from flashgrab.cli.stack.kafka import Broker
 from flashgrab.cli.stack.valkey import Valkey
-from flashgrab.store import GatewayReport
+from flashgrab.state import GatewayReport
 from tests.services import embedded
 from tests.services.embedded import again
 from tests.worker.line import Line, until

@@ -1,7 +1,7 @@
 """How far the relay is in each outbox."""
 
 from flashgrab.events import Entry, OutboxEntry, TornEntry
-from flashgrab.store import OutboxStanding
+from flashgrab.state import OutboxStanding
 from worker.cursors import FIRST, Cursors, move
 
 

@@ -12,7 +12,8 @@ from flashgrab import keys
 from flashgrab.broker.records import Record
 from flashgrab.clock import from_rfc3339
 from flashgrab.events import OutboxEntry
-from flashgrab.ledger.facts import Grant, Letter, Unpublished
+from flashgrab.ledger.facts import Grant
+from flashgrab.ledger.letters import Letter, Unpublished
 from worker.dead import record_of
 from worker.forms import Reason, judge
 from worker.messages import messages

@@ -7,7 +7,8 @@ import pytest
 from msgspec import structs
 
 from flashgrab.events import decode
-from flashgrab.ledger.facts import CampaignKnown, Grant, Letter
+from flashgrab.ledger.facts import CampaignKnown, Grant
+from flashgrab.ledger.letters import Letter
 from worker.forms import Reason, against_ledger, judge, judge_all
 
 GOOD: dict[str, Any] = {

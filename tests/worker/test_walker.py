@@ -132,7 +132,7 @@ async def test_dead_letters_that_were_not_marked_are_published_again(
         async def die(*_: object) -> None:
             raise Crash
 
-        dies.setattr("flashgrab.ledger.facts.mark_published", die)
+        dies.setattr("flashgrab.ledger.letters.mark_published", die)
         with pytest.raises(Crash):
             await letters.step()
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flashgrab import keys
-from flashgrab.store import Returning
+from flashgrab.state import Returning
 from gateway import campaigns
 from tests.gateway.crowd import Got, Sent, crowd
 from tests.gateway.lane.counting import Counted, codes, steady
