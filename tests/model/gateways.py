@@ -12,6 +12,8 @@ from tests.gateway.serving import Served, serving, until
 
 UP_S = 30
 ANSWER_S = 30
+IDLE_MS = 3000
+"""A gateway closes a connection that was idle for 5 s."""
 DEADLINE_MS = 10_000
 """Above the default: a busy machine is not to be told from a wrong answer by its 503."""
 
@@ -26,15 +28,21 @@ class Asked(NamedTuple):
     got: Got
 
 
+class _Kept(NamedTuple):
+    """A connection that answered before."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    used_ms: int
+
+
 class Gateways:
     """Asked from the test's thread; what they know is looked at, too, but only read."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, served: Sequence[Served]) -> None:
         self._loop = loop
         self.served = served
-        self._free: list[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = [
-            [] for _ in served
-        ]
+        self._free: list[list[_Kept]] = [[] for _ in served]
 
     def ask(self, requests: Sequence[tuple[int, Sent]]) -> list[Asked]:
         """All at once, each on a connection of its own."""
@@ -46,20 +54,24 @@ class Gateways:
 
     async def _one(self, gateway: int, sent: Sent) -> Asked:
         free = self._free[gateway]
-        while free and free[-1][0].at_eof():  # so long idle that the gateway has closed it
-            await _end(free.pop()[1])
-        port = self.served[gateway].port
-        kept = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
         from_ms = now_ms()
-        kept[1].write(request_bytes(sent))
-        got = await read_answer(kept[0])
+        while free and from_ms - free[-1].used_ms > IDLE_MS:
+            await _end(free.pop().writer)
+        if free:
+            reader, writer, _ = free.pop()
+        else:
+            port = self.served[gateway].port
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            from_ms = now_ms()
+        writer.write(request_bytes(sent))
+        got = await read_answer(reader)
         to_ms = now_ms()
-        free.append(kept)
+        free.append(_Kept(reader, writer, to_ms))
         return Asked(gateway, sent, from_ms, to_ms, got)
 
     async def close(self) -> None:
-        for _, writer in (kept for free in self._free for kept in free):
-            await _end(writer)
+        for kept in (kept for free in self._free for kept in free):
+            await _end(kept.writer)
 
 
 async def _end(writer: asyncio.StreamWriter) -> None:

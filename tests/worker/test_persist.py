@@ -393,7 +393,6 @@ async def test_postgresql_away_holds_and_goes_on(line: Line, postgres_server: Po
         postgres_server.kill()
         await line.grant("c1", 100, start=200)
         again(postgres_server)
-        await line.pool.close()
         await line.persisted("c1", 300)
     await line.assert_exact("c1")
 
