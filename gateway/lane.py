@@ -63,12 +63,14 @@ class Lane(Hardened):
     def _alike(self, data: bytes) -> bool:
         """Whether this was a grab like the last one, but for pass and key, in a campaign that has
         a say; then it is answered, or waits in its batch."""
-        prefix, middle, suffix, start, stop, name, _ = self._frame
+        prefix, middle, suffix, pass_first, start, stop, name, _ = self._frame
         if not data.startswith(prefix) or not data.endswith(suffix):
             return False
         token, key = data[start:stop], None
         if middle:
             token, _, key = token.partition(middle)
+            if not pass_first:
+                token, key = key, token
             if not 0 < len(key) <= KEY_BYTES_MAX or key.translate(None, IN_KEYS):
                 return False
         desk = self._desk

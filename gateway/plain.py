@@ -89,13 +89,14 @@ class Frame(NamedTuple):
     prefix: bytes
     middle: bytes  # empty where there is no key
     suffix: bytes
+    pass_first: bool
     start: int
     stop: int
     name: bytes  # of the campaign
     more: bytes  # header lines that the answer gets besides
 
 
-NO_FRAME = Frame(CUT, b"", b"", 0, 0, b"", b"")
+NO_FRAME = Frame(CUT, b"", b"", True, 0, 0, b"", b"")
 """Nothing fits into it."""
 
 
@@ -103,10 +104,9 @@ def frame_of(name: bytes, shape: bytes, more: bytes) -> Frame:
     """The frame of a plain shape in this campaign."""
     before, after = shape.split(CUT, 1)
     middle, _, suffix = after.rpartition(CUT)
-    if not before.endswith(_PASS[-8:]):  # the key comes first: such heads are cut each time
-        return NO_FRAME._replace(name=name, more=more)
     prefix = GRABS + name + _TAIL[:_TAIL_LENGTH] + before
-    return Frame(prefix, middle, suffix, len(prefix), -len(suffix), name, more)
+    pass_first = before.endswith(_PASS[-8:])
+    return Frame(prefix, middle, suffix, pass_first, len(prefix), -len(suffix), name, more)
 
 
 class NotPlain(Exception):

@@ -16,7 +16,7 @@ from tests.gateway.lane.case import Case
 from tests.gateway.lane.conversation import same
 from tests.gateway.lane.heads import HEADS
 from tests.gateway.lane.outcomes import GRABS
-from tests.gateway.lane.plain import HOST, LIVEZ, REPLAY, grab, raw
+from tests.gateway.lane.plain import HOST, LIVEZ, REPLAY, grab, of_a_grab, raw
 from tests.gateway.lane.seeded import SEEDED
 from tests.gateway.lane.sides import Pair, ShiftedClock
 
@@ -109,6 +109,10 @@ async def test_a_grab_like_the_last_one_is_not_cut_up(
         await same(both, *like)
         assert cuts == like[0]
         cuts.clear()
+    swapped = [raw(headers=[*HOST, *of_a_grab(f"key-first-{n}")[::-1]]) for n in range(3)]
+    await same(both, *([one] for one in swapped))
+    assert cuts == swapped[:1]
+    cuts.clear()
     again = [[grab("key-a")], [grab("key-b", key=None)], [grab("key-c", key=None)]]
     await same(both, *again, [grab("key-c")])
     assert len(cuts) == 3
