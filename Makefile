@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# Split pytest over two processes; tests that share a server carry an xdist_group mark.
-XDIST ?= -n 2 --dist loadgroup
+# Split pytest over three processes, which wait much of the time; tests that share a server carry an xdist_group mark.
+XDIST ?= -n 3 --dist loadgroup
 # More for pytest, e.g. `make test ARGS="-k grab -x"`.
 ARGS ?=
 # More for `flashgrab up`, e.g. `make run UP="--port 9000 --processes 2"`.
