@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# Split pytest over three processes, which wait much of the time; tests that share a server carry an xdist_group mark.
+# Split pytest over three processes, which wait much of the time; tests that share a server carry
+# an xdist_group mark.
 XDIST ?= -n 3 --dist loadgroup
 # More for pytest, e.g. `make test ARGS="-k grab -x"`.
 ARGS ?=
@@ -40,7 +41,7 @@ check: $(VENV)/dev.stamp ## lint, format, types and layers, in seconds
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev.stamp ## the tests alone
-	$(BIN)/pytest $(XDIST) --durations=10 $(ARGS)
+	$(BIN)/python scripts/tests.py $(XDIST) --durations=10 $(ARGS)
 
 bench: $(VENV)/dev.stamp ## the benchmarks, side by side
 	@exec $(BIN)/flashgrab bench $(ARGS)
