@@ -8,35 +8,20 @@ waits for, and "replica". CPU µs of Redis are of both servers together.
 import argparse
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import result, wrk
-from bench.figures import number, ratios, spread
+from bench import points
+from bench.figures import ratios
 from bench.measure import Bench
 from bench.passes import Blake2Passes
-from bench.processes import BadRun, open_files, share_cores
+from bench.processes import share_cores
 from bench.result import Sample, say
 from bench.systems.ours import Ours
 
 ALONE, BESIDE, WAITS = "fsync, no replica", "fsync, with a replica", "replica"
-COLUMNS = ("connections", "durability", "rounds", "requests/s", "p50 ms", "p99 ms",
-           "grabs a script call", "gateway µs a grab", "Redis µs a grab",
+COLUMNS = ("connections", "durability", *points.COLUMNS,
            "rate over " + BESIDE, "CPU over " + BESIDE)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A run."""
-
-    date: str
-    commit: str
-    command: str
-    samples: list[Sample]
-    machine: dict[str, str] = field(default_factory=result.machine)
 
 
 def run(folder: Path, widths: list[int], rounds: int, seconds: int) -> list[Sample]:
@@ -69,11 +54,7 @@ def table(samples: Sequence[Sample]) -> list[str]:
         beside = _of(samples, width, BESIDE)
         for way in (ALONE, BESIDE, WAITS):
             rows = _of(samples, width, way)
-            cells: list[object] = [width, way, len(rows), spread([s.per_second for s in rows])]
-            cells += [number(spread([s.p50_ms for s in rows]).median)]
-            cells += [number(spread([s.p99_ms for s in rows]).median)]
-            cells += [number(spread([1 / s.script_calls for s in rows]).median)]
-            cells += [spread([s.server_us for s in rows]), spread([s.redis_us for s in rows])]
+            cells = [width, way, *points.medians(rows)]
             cells += [ratios([s.per_second for s in rows], [s.per_second for s in beside])]
             cells += [ratios([s.cpu_us for s in rows], [s.cpu_us for s in beside])]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -93,40 +74,19 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python -m bench.durability --connections 64 256 --rounds 3",
     )
-    parser.add_argument("--connections", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2, help="of each point (2)")
-    parser.add_argument("--out", type=Path, help="result file, instead of bench/results/…")
+    points.add_options(parser, [64, 256])
     options = parser.parse_args(argv)
-    if not wrk.available():
-        print(f"bench: {wrk.MISSING}", file=sys.stderr)
-        return 2
-    open_files()
-    try:
-        with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name:
-            samples = run(Path(name), options.connections, options.rounds, options.seconds)
-    except BadRun as bad:
-        print(f"bench: {bad}", file=sys.stderr)
-        return 1
     words = shlex.join(sys.argv[1:] if argv is None else argv)
-    date, commit = datetime.now(UTC).isoformat(timespec="seconds"), result.commit()
-    page = "\n".join(
-        [
-            f"# What waiting for a replica costs: {date[:10]}, commit {commit}",
-            "",
-            f"Command: `{' '.join(('python -m bench.durability', words)).strip()}`",
-            "",
-            *(f"- {name}: {value}" for name, value in result.machine().items()),
-            f"- pinning: {share_cores()}, the replica beside Valkey",
-            "",
-            *table(samples),
-            "",
-        ]
+    return points.main(
+        "durability",
+        "What waiting for a replica costs",
+        words,
+        f"`{' '.join(('python -m bench.durability', words)).strip()}`",
+        f"{share_cores()}, the replica beside Valkey",
+        options.out,
+        lambda folder: run(folder, options.connections, options.rounds, options.seconds),
+        table,
     )
-    say(page)
-    found = Result(date, commit, words, samples)
-    say("written: {} and {}".format(*result.write(found, page, options.out, "durability")))
-    return 0
 
 
 if __name__ == "__main__":
