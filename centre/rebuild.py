@@ -24,6 +24,7 @@ from flashgrab.ledger.campaigns import Campaign
 from flashgrab.ledger.facts import Grant
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.rebuilds import Rebuild, Seen
+from flashgrab.log_end import LogEnd
 from flashgrab.rebuilding import FENCED, SeedRound
 from flashgrab.scripts import SCHEMA
 from flashgrab.state import OutboxStanding
@@ -57,7 +58,7 @@ class _Wait:
     the run of a server that is known to know every fact."""
 
     since_ms: int
-    ends: dict[int, int] | None = None
+    log_end: LogEnd = field(default_factory=LogEnd)
     whole_run: str = ""
     seq: int = 0
     epoch: int = 0
@@ -159,15 +160,10 @@ class Rebuilder:
             return ""  # never was anything in it, or nothing is
         except BrokerUnavailable:
             return "Kafka does not answer; if it is gone for good, --without-kafka goes on without"
-        # a log that is shorter than it was is another one: what it lost, nobody can wait for
-        if wait.ends is None or any(ends.get(p, 0) < end for p, end in wait.ends.items()):
-            wait.ends = ends
         done = await progress.next_offsets(self.pool, keys.GRABS_TOPIC)
-        # an offset beyond the log's end is of an older incarnation of the topic
-        if all(wait.ends.get(p, 0) <= done.get(p, 0) <= end for p, end in ends.items()):
+        if wait.log_end.is_read(ends, done):
             return ""
-        behind = sum(max(0, end - done.get(p, 0)) for p, end in wait.ends.items())
-        return f"the ledger has {behind} records of Kafka still to read"
+        return f"the ledger has {wait.log_end.behind(done)} records of Kafka still to read"
 
     async def _fence(self, campaign_id: str, wait: _Wait) -> OutboxStanding | None:
         """Nothing is granted from now on, by whichever server this is; its standing."""

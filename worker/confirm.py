@@ -18,6 +18,7 @@ from flashgrab.errors import BrokerUnavailable
 from flashgrab.events import OutboxEntry
 from flashgrab.ledger import progress, rebuilds
 from flashgrab.ledger.pool import Pool
+from flashgrab.log_end import LogEnd
 from flashgrab.state import GatewayReport, OutboxStanding
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
@@ -72,7 +73,7 @@ class Confirmation:
         self._run = ""
         self._seen_ms = 0
         self._rest_until_ms = 0
-        self._ends: dict[int, int] | None = None  # of the log, after this run was first seen
+        self._log_end = LogEnd()  # after this run was first seen
         self._said: set[tuple[str, str]] = set()
 
     async def step(self) -> None:
@@ -82,7 +83,7 @@ class Confirmation:
             return
         if run != self._run:
             self._run, self._seen_ms = run, self._clock.monotonic_ms()
-            self._ends = None
+            self._log_end = LogEnd()
             self._said.clear()
         standings = await self._store.standings(sorted(await self._store.registry()))
         closed = {c: s for c, s in standings.items() if s.run != run}
@@ -119,12 +120,8 @@ class Confirmation:
             ends = await self._topic_log.end_offsets()
         except BrokerUnavailable:
             return "Kafka can't be asked how far it is"
-        # a log that is shorter than it was is another one: what it lost, nobody can wait for
-        if self._ends is None or any(ends.get(p, 0) < end for p, end in self._ends.items()):
-            self._ends = ends
         done = await progress.next_offsets(self._pool, keys.GRABS_TOPIC)
-        # an offset beyond the log's end is of an older incarnation of the topic
-        if not all(self._ends.get(p, 0) <= done.get(p, 0) <= end for p, end in ends.items()):
+        if not self._log_end.is_read(ends, done):
             return "the ledger does not yet hold what Kafka has"
         now_ms = await self._store.now_ms()
         reports = await self._store.gateways()

@@ -194,6 +194,12 @@ class Line:
 
         return (await until(answered))[0]
 
+    async def confirmed(self, campaign_id: str, seq_min: int) -> None:
+        """Confirm the server that has come back, which knows every fact up to this seq."""
+        run = await self.again(self.store.run_id)
+        await self.again(lambda: self.store.confirm(campaign_id, 1, seq_min, run))
+        await self.again(lambda: self.store.read(campaign_id))
+
     # -- what is where ---------------------------------------------------------------------------
 
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:

@@ -197,9 +197,7 @@ async def test_redis_may_restart_under_both(line: Line, valkey_server: Valkey) -
         await line.persisted("c1", 50)
         valkey_server.kill()
         again(valkey_server)
-        run = await line.again(line.store.run_id)
-        await line.again(lambda: line.store.confirm("c1", 1, 50, run))
-        await line.again(lambda: line.store.read("c1"))
+        await line.confirmed("c1", 50)
         await line.grant("c1", 50, start=50)
         await line.persisted("c1", 100)
         assert [first.lease.leads(), second.lease.leads()].count(True) == 1
