@@ -12,12 +12,11 @@ from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StoreRefused,
 from flashgrab.ledger.checkup import read_server
 from flashgrab.ledger.migrate import head
 from flashgrab.store import OUTBOX_MAX, Store
+from gateway.redis_clock import SKEW_MS_MAX
 
 REDIS_MIN = (7, 0)
 POSTGRES_MIN = 15
 CLOCK_OFF_MS = 1000
-CLOCK_OFF_MS_MAX = 5000
-"""From here on a gateway refuses to grant (design.md)."""
 FACT_BYTES = 70
 """Of a fact in the outbox: 61 measured with a million (bench/memory.py)."""
 ASK_MS = 5000
@@ -133,7 +132,7 @@ def _clock(whose: str, ahead_ms: int) -> Finding:
     said = (
         f"the clock of {whose} is {off:,} ms {'ahead of' if ahead_ms > 0 else 'behind'} this one's"
     )
-    if off > CLOCK_OFF_MS_MAX:
+    if off > SKEW_MS_MAX:  # a gateway refuses to grant
         return Finding("clock", "bad", said)
     return judged("clock", off <= CLOCK_OFF_MS, said, "warn")
 
