@@ -13,7 +13,7 @@ from flashgrab.outcomes import Outcome
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Reply, new_grant
 from gateway.hardened import Hardened
-from gateway.plain import IN_KEYS, KEY_BYTES_MAX, NO_FRAME, cut, is_key, is_token
+from gateway.plain import NO_FRAME, cut, is_key, is_token
 
 LATER_BYTES_MAX = 64 * 1024
 """What a client may send ahead of its answer before we stop reading."""
@@ -71,7 +71,7 @@ class Lane(Hardened):
             token, _, key = token.partition(middle)
             if not pass_first:
                 token, key = key, token
-            if not 0 < len(key) <= KEY_BYTES_MAX or key.translate(None, IN_KEYS):
+            if not is_key(key):
                 return False
         desk = self._desk
         turn = self._loop_time()

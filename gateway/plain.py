@@ -18,7 +18,7 @@ NAMES_MAX = 1000
 """Names of fields that were seen to be names."""
 CUT = b"\0"
 
-IN_KEYS = (string.ascii_letters + string.digits + "._~-").encode()
+_IN_KEYS = (string.ascii_letters + string.digits + "._~-").encode()
 is_token = re.compile(rb"[\x21-\x7e]+").fullmatch
 
 # Lengths are kept: taking them anew was a tenth of this module's time.
@@ -48,7 +48,7 @@ Cut = tuple[bytes, bytes, bytes | None, bytes]
 
 def is_key(key: bytes) -> bool:
     """Whether it is an idempotency key (contract §2)."""
-    return 0 < len(key) <= KEY_BYTES_MAX and not key.translate(None, IN_KEYS)
+    return 0 < len(key) <= KEY_BYTES_MAX and not key.translate(None, _IN_KEYS)
 
 
 def cut(data: bytes) -> Cut | None:
