@@ -15,7 +15,6 @@ USERS = 200
 
 
 @pytest.mark.xdist_group("go")
-@pytest.mark.timeout(300)  # the first build of Go's modules
 def test_a_crowd_is_answered_and_counted(serve: Serve, tmp_path: Path) -> None:
     """200 users who come twice for 50 coupons: 50 grants, and nobody without an answer."""
     if why := arrivals.missing():

@@ -19,7 +19,6 @@ SELLING = ["flashgrab", "textbook", "nginx-lua", "go-pipelined", "go-batched"]
 ONE_BUILD = pytest.mark.xdist_group("go")  # two at once would write the same file
 
 
-@pytest.mark.timeout(300)  # the first build of Go's modules
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=ONE_BUILD) if "go-" in name else name for name in SELLING]
 )

@@ -51,7 +51,6 @@ def test_the_target_is_for_every_width() -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(200)
 def test_a_short_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second at one width, embedded broker: every hop has its CPU, the books are right."""
     require(None if wrk.available() else wrk.MISSING)

@@ -14,7 +14,7 @@ from flashgrab.cli.rehearsal import books, drill
 from flashgrab.cli.target import Target
 from flashgrab.ledger.pool import Pool
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.xdist_group("up")]
 
 
 @pytest.fixture(autouse=True)

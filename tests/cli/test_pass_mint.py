@@ -132,7 +132,6 @@ def test_without_keys_it_says_where_they_come_from(
 
 
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(120)
 def test_the_gateway_takes_a_minted_pass(running_stack: Stack) -> None:
     """From the command line to a 201."""
     import httpx2

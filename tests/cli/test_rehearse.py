@@ -52,7 +52,6 @@ def test_help_says_what_the_duplicates_are(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(240)
 def test_the_whole_data_set_is_sold_right(running_stack: Stack) -> None:
     """27 campaigns, 6,589 sends, three requests each: granted is min(quota, households)
     everywhere, every request is accounted for, and the books balance."""
@@ -76,7 +75,6 @@ def test_the_whole_data_set_is_sold_right(running_stack: Stack) -> None:
 
 
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(120)
 def test_a_paced_rehearsal_runs_twice_and_shows_how_far_it_is(running_stack: Stack) -> None:
     """Other ids each time; progress on stderr, the table and both verdicts on stdout."""
     words = ("rehearse", "--dataset", "completejourney", "--campaigns", "2", "--pace", "90")
@@ -96,7 +94,6 @@ def test_a_paced_rehearsal_runs_twice_and_shows_how_far_it_is(running_stack: Sta
 
 
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(120)
 def test_a_crowd_waits_for_the_opening_of_a_campaign(running_stack: Stack) -> None:
     """More buyers than coupons, an opening that is still to come: min(quota, buyers) granted."""
     campaign_id = running_stack.campaign(simple("rehearsed", quota=30, opens="+9s"))
@@ -110,7 +107,6 @@ def test_a_crowd_waits_for_the_opening_of_a_campaign(running_stack: Stack) -> No
 
 
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(120)
 def test_a_sale_that_others_spoil_is_bad_news(running_stack: Stack) -> None:
     """The check can fail: the campaign is closed under the crowd; exit 1, and lines that name
     what is missing and what buyers were told."""

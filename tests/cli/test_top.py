@@ -111,7 +111,6 @@ def test_parts_may_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.xdist_group("stack")
-@pytest.mark.timeout(120)
 def test_a_sale_is_seen_in_top(running_stack: Stack) -> None:
     """While a crowd grabs: grants and refusals a second, latencies, and books that are ok; Ctrl-C
     ends it with exit 0."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.stack_process import Running, alive, data_folder, up
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("up")]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from flashgrab.ledger.backup_file import reading
 from flashgrab.ledger.migrate import head, migrating
 from tests.cli.stack_process import Running, up
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("up")]
 
 OLD_MARK = "flashgrab data 1\n"
 OLD_ROWS = """

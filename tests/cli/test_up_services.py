@@ -14,7 +14,7 @@ from flashgrab.cli.stack.process import Child, Command, plain_env
 from flashgrab.cli.stack.service import ServiceFailed
 from tests.services import embedded
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("up")]
 
 
 def test_valkey_is_durable_and_bounded() -> None:

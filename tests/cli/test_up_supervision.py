@@ -12,7 +12,7 @@ from flashgrab.cli.stack import leftovers
 from flashgrab.cli.stack.process import Child, Command, created_at, on_exit, plain_env
 from tests.cli.stack_process import Running, alive, until, up
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("up")]
 
 
 def returned(running: Running, name: str, pid: int) -> bool:

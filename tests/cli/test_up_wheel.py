@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.stack_process import up
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("up")]
 
 ROOT = Path(__file__).resolve().parents[2]
 OUR_PACKAGES = ("flashgrab", "gateway", "worker", "centre")

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.buyers import Buyer
 from tests.e2e.running import Stack, simple, until
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("stack")]
 
 
 def _is(read: Callable[[], str | None], wanted: str) -> bool:

@@ -11,7 +11,7 @@ from tests.conftest import require
 from tests.e2e.running import Stack, simple, stack, until
 from tests.services.apache_kafka import ApacheKafka, missing
 
-pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("kafka")]
 BUYERS, QUOTA, PACE = 2000, 1500, 250
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.running import Stack, simple, stack, until
 
-pytestmark = [pytest.mark.xdist_group("kills"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("kills")]
 
 BUYERS, QUOTA, PACE = 4000, 3500, 250
 PARTS = ("relay", "worker", "centre", "kafka", "postgres", "valkey", "gateway")

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.buyers import Buyer
 from tests.e2e.running import Stack, simple, stack, until
 
-pytestmark = [pytest.mark.xdist_group("restarts"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("restarts")]
 
 
 def _persisted(buyer: Buyer, key: str) -> str:

@@ -13,7 +13,7 @@ from tests.cli.stack_process import data_folder
 from tests.e2e.buyers import Buyer
 from tests.e2e.running import COMMAND, Stack, simple, stack, until
 
-pytestmark = [pytest.mark.xdist_group("restarts"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("restarts")]
 
 ONE_SHOP = {"FLASHGRAB_PASS_KEYS": f"k1:{'5' * 64}"}
 """Both stacks know the same passes, as machines of one shop do."""

@@ -17,7 +17,7 @@ from tests.faults.scenarios.stores import power_cut, took
 from tests.faults.stack import FaultStack, Shape, fault_stack
 from tests.services.proxy import Trouble
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 DEADLINE_MS = 2000
 SLACK_MS = 1500

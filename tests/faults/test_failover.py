@@ -7,7 +7,7 @@ import pytest
 from tests.faults.scenarios import ALL
 from tests.faults.stack import fault_stack
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 
 async def test_a_failover_loses_what_no_replica_had() -> None:

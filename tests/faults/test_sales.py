@@ -11,7 +11,7 @@ from tests.faults.sale import Sale
 from tests.faults.schedule import LINK_MS_MIN, LINKS, TROUBLES, Event
 from tests.faults.stack import FaultStack
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 EACH_MS, FOR_MS = 1100, 800
 SALES = [

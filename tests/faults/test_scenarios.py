@@ -11,7 +11,7 @@ from tests.faults.scenarios import ALL
 from tests.faults.scenarios.kills import rebalances
 from tests.faults.stack import Shape, fault_stack
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 
 async def runs(name: str, seeds: Sequence[int]) -> list[Run]:

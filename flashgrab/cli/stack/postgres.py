@@ -54,7 +54,9 @@ class Postgres(Service):
     @property
     def url(self) -> str:
         """With the password."""
-        return f"postgresql://{USER}:{self._password}@{self.address}/{DATABASE}"
+        # It has no TLS: not asking for it saves each connection a round trip.
+        where = f"{self.address}/{DATABASE}?sslmode=disable"
+        return f"postgresql://{USER}:{self._password}@{where}"
 
     @property
     def public(self) -> Mapping[str, object]:

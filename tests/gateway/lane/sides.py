@@ -111,6 +111,10 @@ class Pair:
     twin: Side
     lane: Side
 
+    def __repr__(self) -> str:
+        """Hypothesis prints it with each example, and of a dataclass would print all there is."""
+        return "Pair()"
+
 
 class ShiftedClock(SystemClock):
     """A machine's wall clock that a test can put wrong."""

@@ -129,7 +129,6 @@ def _left_behind(side: Side) -> list[Any]:
     return [found for found in gc.get_objects() if isinstance(found, Seen)]
 
 
-@pytest.mark.timeout(180)
 async def test_clients_that_disappear(crowded: tuple[Side, int]) -> None:
     """Each answer read is its user's own grab, nothing leaks, and the grabs of the vanished are
     found by their keys."""

@@ -83,7 +83,6 @@ users = count()
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-@pytest.mark.timeout(300)
 async def test_nothing_makes_the_lane_answer_otherwise(
     both: Pair, cases: list[Case], changes: list[Change], cuts: list[float], noise: bytes,
     after_its_like: bool,

@@ -110,7 +110,6 @@ async def test_device_limits_are_remembered(served: Served, redis: Client) -> No
     assert counted.since()[0] <= ASKED_MAX
 
 
-@pytest.mark.timeout(120)
 async def test_a_flood_of_made_up_campaigns(
     served: Served, redis: Client, request: pytest.FixtureRequest
 ) -> None:
