@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         print(f"{len(failed)} tests failed: more than {AGAIN_MAX} are not run again")
         return status
     print(f"{len(failed)} of them once more, without others beside them", flush=True)
-    status = subprocess.run([*pytest, "-p", "no:xdist", *failed], check=False).returncode
+    status = subprocess.run([*pytest, "-n", "0", *failed], check=False).returncode
     if status == 0:
         print("failed beside others, passed alone (look at them):", *failed, sep="\n  ")
     return status

@@ -25,7 +25,7 @@ BROKEN = "import nothing_of_this_name\n"
 
 def run(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(text)
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     return subprocess.run(
         [sys.executable, SCRIPT, *arguments], cwd=folder, capture_output=True, text=True,
         check=False,
