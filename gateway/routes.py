@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -17,22 +17,19 @@ from flashgrab.clock import to_rfc3339
 from flashgrab.ids import (
     OWN_REQUEST_PREFIX,
     is_campaign_id,
-    is_device_id,
     is_idempotency_key,
     is_user_id,
     split_grab_id,
 )
-from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
-from flashgrab.passes import Pass, issue
+from flashgrab.passes import Pass
 from gateway.campaigns import Campaign
 from gateway.decisions import Grant, read_grants
 from gateway.gateway import Gateway, State
+from gateway.issuing import issue_pass
 from gateway.openapi import document
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
-
-BODY_BYTES_MAX = 4096
-CLOCKS_DIFFER = "The clocks of this gateway and of Redis differ; passes cannot be judged."
+from gateway.requests import BODY_BYTES_MAX, CLOCKS_DIFFER, bad_body, bearer, read_body
 
 
 class Grab:
@@ -82,7 +79,7 @@ async def _grab(gateway: Gateway, scope: Scope, receive: Receive, campaign_id: s
         return problem(outcome, **fields)
 
     head = _read_head(scope)
-    if head.has_body and (bad := await _bad_body(Request(scope, receive))):
+    if head.has_body and (bad := await bad_body(Request(scope, receive))):
         return refuse(bad, detail="A grab has an empty body.")
     if not is_campaign_id(campaign_id):
         return refuse(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
@@ -112,75 +109,8 @@ async def _grab(gateway: Gateway, scope: Scope, receive: Receive, campaign_id: s
 
 
 def _checked_pass(gateway: Gateway, authorization: bytes) -> Pass | None:
-    token = _bearer(authorization)
+    token = bearer(authorization)
     return gateway.pass_keys.check(token, gateway.clock.now_ms()) if token else None
-
-
-def _bearer(authorization: bytes) -> str:
-    """The token of `Bearer TOKEN` (the scheme in any case), "" where there is none."""
-    if authorization[:7].lower() != b"bearer ":
-        return ""
-    return authorization[7:].strip(b" ").decode("latin-1")
-
-
-async def _read_body(request: Request[State]) -> bytes | Outcome:
-    body = b""
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                return Outcome.REQUEST_TOO_LARGE
-    except ClientDisconnect:
-        return Outcome.INVALID_REQUEST
-    return body
-
-
-async def _bad_body(request: Request[State]) -> Outcome | None:
-    body = await _read_body(request)
-    if isinstance(body, Outcome):
-        return body
-    return Outcome.INVALID_REQUEST if body else None
-
-
-async def issue_pass(request: Request[State]) -> Response:
-    """POST /v1/campaigns/{campaign_id}/passes: an identity token for a pass."""
-    gateway = request.state["gateway"]
-    campaign_id = request.path_params["campaign_id"]
-    device_id = request.headers.get("x-device-id", "")
-    if bad := await _bad_body(request):
-        return problem(bad, detail="Asking for a pass takes an empty body.")
-    if not is_campaign_id(campaign_id):
-        return problem(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
-    if device_id and not is_device_id(device_id):
-        detail = "X-Device-Id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
-        return problem(Outcome.INVALID_REQUEST, detail=detail)
-    if not gateway.identity.key:
-        detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY."
-        return problem(Outcome.BACKEND_UNAVAILABLE, detail=detail)
-    if not gateway.redis_clock.trusted:
-        return problem(Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
-    token = _bearer(request.headers.get("authorization", "").encode("latin-1"))
-    user_id = gateway.identity.check(token) if token else None
-    if user_id is None:
-        return problem(Outcome.IDENTITY_INVALID)
-    campaign = gateway.catalogue.get(campaign_id)
-    if campaign is None:
-        return problem(Outcome.CAMPAIGN_NOT_FOUND)
-    if campaign.state is None:
-        return problem(Outcome.BACKEND_UNAVAILABLE)
-    if campaign.state.per_device and not device_id:
-        detail = "This campaign limits devices: send X-Device-Id."
-        return problem(Outcome.INVALID_REQUEST, detail=detail)
-    expires_ms = campaign.ends_at + AFTER_END_MS
-    if expires_ms <= gateway.clock.now_ms():
-        return problem(Outcome.ENDED)
-    body = {
-        "pass": issue(gateway.pass_keys, campaign_id, user_id, device_id, expires_ms),
-        "campaign_id": campaign_id,
-        "not_before": to_rfc3339(gateway.clock.now_ms()),
-        "expires_at": to_rfc3339(expires_ms),
-    }
-    return json_reply(body, 201, {"Cache-Control": "no-store"})
 
 
 async def show_grab(request: Request[State]) -> Response:
@@ -192,7 +122,7 @@ async def show_grab(request: Request[State]) -> Response:
     authorization = request.headers.get("authorization", "").encode("latin-1")
     who = _checked_pass(gateway, authorization)
     user_id = who.user_id if who else None
-    if user_id is None and gateway.identity.key and (token := _bearer(authorization)):
+    if user_id is None and gateway.identity.key and (token := bearer(authorization)):
         user_id = gateway.identity.check(token)
     if user_id is None:
         return problem(Outcome.PASS_INVALID)
@@ -272,7 +202,7 @@ async def demo_identity(request: Request[State]) -> Response:
     gateway = request.state["gateway"]
     if not gateway.demo:
         return problem(Outcome.NOT_FOUND)
-    body = await _read_body(request)
+    body = await read_body(request)
     if isinstance(body, Outcome):
         return problem(body, detail=f"At most {BODY_BYTES_MAX} bytes of JSON.")
     try:

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from flashgrab import keys
 from flashgrab.clock import SystemClock, from_rfc3339
 from gateway.redis_clock import SKEW_MS_MAX
-from gateway.routes import BODY_BYTES_MAX
+from gateway.requests import BODY_BYTES_MAX
 from tests.gateway.asking import ORIGIN, ask_pass, assert_problem, identity
 from tests.gateway.serving import HOUR_MS, Served, serving, until
 from tests.lua.server import Valkey
