@@ -19,6 +19,11 @@ TESTS_FAILED = 1
 """pytest's exit status where tests ran and some failed; any other but 0 is no matter of load."""
 
 
+def place(name: str) -> tuple[str, str]:
+    """Folder by folder: pytest forgets a folder's fixtures when it comes back to it."""
+    return str(Path(name.partition("::")[0]).parent), name
+
+
 def main(arguments: list[str]) -> int:
     """Exit status of the whole; `arguments` are pytest's."""
     pytest = [sys.executable, "-m", "pytest"]
@@ -27,7 +32,7 @@ def main(arguments: list[str]) -> int:
     if status != TESTS_FAILED:
         return status
     noted = json.loads(LAST_FAILED.read_text()) if LAST_FAILED.exists() else {}
-    failed = [GROUP.sub("", name) for name in noted]
+    failed = sorted((GROUP.sub("", name) for name in noted), key=place)
     if not 0 < len(failed) <= AGAIN_MAX:
         print(f"{len(failed)} tests failed: more than {AGAIN_MAX} are not run again")
         return status

@@ -1,5 +1,6 @@
 """scripts/tests.py: what failed beside others runs once more by itself, if it is not too much."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_what_passes_alone_is_named(tmp_path: Path, arguments: tuple[str, ...]) 
     assert done.returncode == 0, done.stdout
     assert "2 of them once more" in done.stdout
     assert "test_it.py::test_waits_too_short[1]" in done.stdout.partition("passed alone")[2]
+
+
+def test_folder_by_folder() -> None:
+    """In any other order pytest does not find the fixtures of a folder that it has left."""
+    place = runpy.run_path(str(SCRIPT))["place"]
+    noted = ["t/b/c/test_1.py::x", "t/a/test_2.py::x[t/z]", "t/b/test_1.py::x", "t/a/test_1.py::x"]
+    assert sorted(noted, key=place) == [noted[3], noted[1], noted[2], noted[0]]
 
 
 def test_what_fails_alone_fails_the_run(tmp_path: Path) -> None:
