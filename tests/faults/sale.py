@@ -16,6 +16,7 @@ from flashgrab.events import OutboxEntry
 from flashgrab.ids import grab_id
 from flashgrab.ledger.pool import Pool
 from flashgrab.store import Store
+from flashgrab.tasks import end
 from tests.faults.crowd import Crowd, now_ms
 from tests.faults.history import Count, Fact, Final, GiveBack, History, Redis, Sample, Window
 from tests.faults.stack import ADMIN_TOKEN, FaultStack
@@ -252,8 +253,7 @@ async def sale(stack: FaultStack, seed: int, devices: int = 0) -> AsyncIterator[
         try:
             yield made
         finally:
-            sampling.cancel()
-            await asyncio.gather(sampling, return_exceptions=True)
+            await end([sampling])
             await made.store.close()  # a failover has put another one here
             await pool.close()
 
