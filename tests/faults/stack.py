@@ -24,6 +24,7 @@ from flashgrab.cli.stack.process import Command
 from flashgrab.cli.stack.service import Service
 from flashgrab.cli.stack.supervisor import Backoff, Supervisor
 from flashgrab.cli.stack.valkey import Valkey
+from flashgrab.tasks import end
 from tests.services.proxy import Proxy, proxied
 
 ROOT = Path(__file__).parent.parent.parent
@@ -238,8 +239,7 @@ class FaultStack:
         for service in self.services.values():
             self.gate(service.name).open()
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+            await end([self._watching])
         await self.supervisor.stop([*self.services])
         for service in self.services.values():
             service.kill()

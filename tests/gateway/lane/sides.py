@@ -69,7 +69,7 @@ def watched(kind: type[Hardened], made: dict[int, Seen]) -> type[Hardened]:
     return Watched
 
 
-@dataclass(repr=False)
+@dataclass
 class Side:
     """One gateway and its own world; `made` are its connections by the client's port."""
 
@@ -104,7 +104,7 @@ class Side:
         return not (self.inflight or self.waiting or self.served.server.server_state.tasks)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Pair:
     """The same requests go to both; the same answers must come back."""
 
