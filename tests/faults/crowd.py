@@ -50,18 +50,18 @@ class Crowd:
     async def work_off(
         self, asks: Iterator[tuple[str, str]], connections: int, per_s: float = 0.0
     ) -> None:
-        """Every (user, key), over so many connections, at most `per_s` first attempts a second."""
-        begun = time.monotonic()
-        sent = 0
+        """Every (user, key), over so many connections, at most `per_s` first attempts a second;
+        what nobody could send while all waited for answers is not made up for afterwards."""
+        due_s = time.monotonic()
 
         async def buyers() -> None:
-            nonlocal sent
+            nonlocal due_s
             lines = [Connection(address) for address in self._addresses]
             try:
                 for user, key in asks:
-                    sent += 1
-                    if per_s and (wait_s := begun + sent / per_s - time.monotonic()) > 0:
-                        await asyncio.sleep(wait_s)
+                    if per_s:
+                        due_s = max(due_s + 1 / per_s, time.monotonic())
+                        await asyncio.sleep(due_s - time.monotonic())
                     await self._until_told(lines, user, key)
             finally:
                 for line in lines:
