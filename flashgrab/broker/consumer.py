@@ -23,7 +23,7 @@ from flashgrab.broker.calls import (
 from flashgrab.broker.group import let_go
 from flashgrab.broker.records import Received, Records
 from flashgrab.broker.topic_log import TopicLog
-from flashgrab.errors import FlashgrabError
+from flashgrab.errors import BrokerUnavailable, FlashgrabError
 
 FETCH_WAIT_MS = (
     100  # the broker holds an empty fetch this long; on the embedded one this is latency
@@ -120,6 +120,8 @@ class Consumer:
         self._positions: dict[int, int] = {}  # next offset of what on_assigned has answered for
         self._lonely: set[int] = set()  # partitions with one replica
         self._unsure = False  # on_assigned has to be asked before anything is delivered
+        self._void = False  # the group gave nothing out, for the broker had no such topic
+        self._stuck = False  # and nothing again, though the topic is there
 
     async def start(self, on_assigned: OnAssigned, on_revoked: OnRevoked) -> None:
         """Connect and ask to join; fetch waits for the assignment.
@@ -167,12 +169,15 @@ class Consumer:
         """At most `max_records` records by partition; {} when none came within the timeout.
 
         Raises what the callbacks raise, OffsetLost, BrokerUnavailable (UnknownTopic). After any
-        of them fetch may be called again.
+        of them fetch may be called again; after BrokerUnavailable a new consumer is better.
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + timeout_ms / 1000
         while True:
             await self._settle()
+            if self._stuck:
+                self._stuck = False
+                raise BrokerUnavailable("assigned nothing since the topic was away")
             left_ms = max(0, round((ends - loop.time()) * 1000))
             polled = await self._poll(max_records, min(left_ms, LOOK_MS))
             if not self._unsure:
@@ -231,6 +236,12 @@ class Consumer:
     def _take(self, partitions: Iterable[Any]) -> None:
         self._assigned = sorted(tp.partition for tp in partitions)
         self._unsure = True
+        # The embedded broker gives a member that joins again what it had before, and so nothing for
+        # ever to one that joined while there was no topic; one that leaves and comes anew gets its
+        # share. It must not leave before this, in the middle of a join (flashgrab/broker/group.py).
+        there = self._consumer is None or self._consumer.partitions_for_topic(self._topic)
+        self._stuck = self._void and bool(there) and not self._assigned
+        self._void = not there and not self._assigned
 
     def _lose(self, partitions: Iterable[Any]) -> None:
         self._revoked.update(tp.partition for tp in partitions)

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import pytest
 
 from flashgrab import keys
-from flashgrab.broker import TopicLog
+from flashgrab.broker import Consumer, TopicLog, ensure_topics
 from flashgrab.cli.stack.kafka import Broker
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.errors import LedgerUnavailable, StaleWriter
@@ -363,6 +364,36 @@ async def test_a_broker_that_restarts_empty_under_a_running_worker(
         await line.persisted("c1", 100)
         broker_server.kill()
         again(broker_server)
+        await line.send(*[message(n) for n in range(101, 121)])
+        await line.persisted("c1", 120)
+    rows = await line.rows("c1")
+    assert [row[0] for row in rows] == list(range(1, 121))
+
+
+async def test_a_broker_that_restarts_empty_and_has_no_topic_for_a_while(
+    line: Line, broker_server: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was given no partitions, there being none, gets its share later."""
+    nothing, take = asyncio.Event(), Consumer._take
+
+    def note(self: Consumer, partitions: Collection[object]) -> None:
+        take(self, partitions)
+        if not partitions:
+            nothing.set()
+
+    async def late(*args: Any) -> Any:
+        await nothing.wait()
+        return await ensure_topics(*args)
+
+    monkeypatch.setattr(Consumer, "_take", note)
+    await line.publish("c1", 500)
+    async with line.running(line.persist()):
+        await line.send(*[message(n) for n in range(1, 101)])
+        await line.persisted("c1", 100)
+        monkeypatch.setattr("worker.persist.ensure_topics", late)
+        broker_server.kill()
+        again(broker_server)
+        await asyncio.wait_for(nothing.wait(), 30)
         await line.send(*[message(n) for n in range(101, 121)])
         await line.persisted("c1", 120)
     rows = await line.rows("c1")
