@@ -81,6 +81,9 @@ class Alarm(Enum):
     )
     OUTBOX_FULL = Meaning("outbox-full", ("gateway",), "the outbox is at its bound")
     QUEUE_FULL = Meaning("queue-full", ("gateway",), "more grabs wait than a gateway keeps")
+    LIMITER_GONE = Meaning(
+        "limiter-gone", ("gateway",), "rate limits are held by each gateway process alone"
+    )
     PROCESS_DIED = Meaning("process-died", ("gateway",), "a process of the gateway has died")
     KAFKA_GONE = Meaning("kafka-gone", ("relay", "worker", "centre"), "Kafka does not answer")
     KAFKA_LOST_LOG = Meaning("kafka-lost-log", ("relay", "worker"), "Kafka has another log")

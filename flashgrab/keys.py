@@ -55,3 +55,9 @@ def staged_holders(campaign_id: str) -> str:
 def staged_devices(campaign_id: str) -> str:
     """Hash: devices of that epoch, likewise."""
     return f"{{c:{campaign_id}}}:new:devices"
+
+
+def limit(campaign_id: str, kind: str) -> str:
+    """String, on the limiter's server: one limit of somebody (flashgrab/limits.py), named by the
+    kind with his id behind it."""
+    return f"{{c:{campaign_id}}}:l:{kind}"

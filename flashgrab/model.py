@@ -63,7 +63,8 @@ Rate = Annotated[
 
 
 class Limits(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rates as `5/10s`; kept with the definition, applied by the limiter once it is there."""
+    """Rates as `5/10s` of one user, device, address, of all, and of one user's pass requests
+    (flashgrab/limits.py)."""
 
     user: Rate | None = None
     device: Rate | None = None

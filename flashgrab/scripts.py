@@ -87,5 +87,12 @@ REBUILD = Script(
     ),
     repeats=("opens_at", "closes_at", "quota", "granted", "returned"),
 )
+LIMIT = Script(
+    "limit",
+    keys=("limit…",),
+    args=("policies", "of", "slots"),
+    repeats=("place",),
+)
+"""On the limiter's server, never on the stock's."""
 
-ALL = (GRAB, PUBLISH, APPLY, RETURN, SETTLE, CONFIRM, LEASE, BOOKS, FENCE, STAGE, REBUILD)
+ALL = (GRAB, PUBLISH, APPLY, RETURN, SETTLE, CONFIRM, LEASE, BOOKS, FENCE, STAGE, REBUILD, LIMIT)

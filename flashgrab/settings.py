@@ -35,16 +35,7 @@ class PartSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        expected = "expected redis://[:password@]host:port[/db]"
-        try:
-            url = urlsplit(value)
-            where = url.path if url.scheme == "unix" else url.hostname
-            known = url.scheme in ("redis", "rediss", "unix") and url.port != 0
-        except ValueError:  # a port that is none; its message would quote the address
-            raise ValueError(expected) from None
-        if not known or not where:
-            raise ValueError(expected)
-        return value
+        return _checked_redis_url(value)
 
 
 class GatewaySettings(PartSettings):
@@ -63,6 +54,20 @@ class GatewaySettings(PartSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="exact origins, comma separated"
     )
+    limiter_url: str = Field(
+        "",
+        description="Redis or Valkey that counts rate limits, another one than the stock's;"
+        " empty: each process counts alone",
+        repr=False,
+    )
+    limiter_wait_ms: int = Field(
+        250, ge=10, le=5000, description="after which a request is counted without it, ms"
+    )
+
+    @field_validator("limiter_url")
+    @classmethod
+    def _limiter_url(cls, value: str) -> str:
+        return _checked_redis_url(value) if value else value
 
     # Of one field, not of the model: that one is skipped where another field is wrong, and all
     # problems are to be listed at once.
@@ -157,6 +162,19 @@ class CentreSettings(PartSettings):
         if value not in READS:
             raise ValueError(f"this release knows {', '.join(READS)}")
         return value
+
+
+def _checked_redis_url(value: str) -> str:
+    expected = "expected redis://[:password@]host:port[/db]"
+    try:
+        url = urlsplit(value)
+        where = url.path if url.scheme == "unix" else url.hostname
+        known = url.scheme in ("redis", "rediss", "unix") and url.port != 0
+    except ValueError:  # a port that is none; its message would quote the address
+        raise ValueError(expected) from None
+    if not known or not where:
+        raise ValueError(expected)
+    return value
 
 
 def load(kind: type[S]) -> S:

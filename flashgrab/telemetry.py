@@ -61,6 +61,9 @@ METRICS: dict[str, Spec] = {
     ),
     "flashgrab_inflight": Spec("gauge", "Requests being answered"),
     "flashgrab_refused_locally": Spec("counter", "Refusals without a Redis command", ("reason",)),
+    "flashgrab_limited_alone": Spec(
+        "counter", "Requests held to rate limits by one process alone, the limiter being away"
+    ),
     "flashgrab_redis_connects": Spec("counter", "Connections made to Redis by the grab path"),
     "flashgrab_not_warmed": Spec(
         "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")

@@ -16,7 +16,7 @@ from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError
 from flashgrab.passes import PassKeys
 from flashgrab.replica import Replica
-from flashgrab.scripts import GRAB
+from flashgrab.scripts import GRAB, LIMIT
 from flashgrab.settings import GatewaySettings
 from flashgrab.state import GatewayReport
 from flashgrab.store import Store
@@ -30,6 +30,7 @@ from gateway.cors import options as cors_options
 from gateway.desk import Desk
 from gateway.gateway import Gateway, State
 from gateway.identity import Identity
+from gateway.limiter import Limiter
 from gateway.memory import Memory
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
@@ -92,6 +93,9 @@ async def running(
 
     store = Store(settings.redis_url)
     wire = make_wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)
+    limits = None
+    if settings.limiter_url:
+        limits = Wire(settings.limiter_url, (LIMIT,), lambda _run_id: None, lambda _now_ms: None)
     gateway = Gateway(
         bounds=Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms),
         pass_keys=PassKeys.parse(settings.pass_keys),
@@ -109,6 +113,7 @@ async def running(
         memory=Memory(store),
         desk=Desk(Cors(settings.cors_origins), clock, redis_clock),
         ready=Ready(redis_clock),
+        limiter=Limiter(limits, settings.limiter_wait_ms, settings.queue_max, metrics),
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
     metrics.alarms.of("gateway")
@@ -116,6 +121,7 @@ async def running(
     gateway.catalogue.start()
     tasks = [asyncio.create_task(_report(gateway, report_due), name="report")]
     try:
+        await gateway.limiter.start()
         await _warm(wire, gateway.catalogue)
         tasks.append(asyncio.create_task(watch(gateway), name="watch"))
         yield gateway
@@ -124,6 +130,7 @@ async def running(
         await gateway.memory.stop()
         await gateway.catalogue.stop()
         await gateway.replica.stop()
+        await gateway.limiter.stop()
         await wire.stop()
         await store.close()
 

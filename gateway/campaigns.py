@@ -8,6 +8,7 @@ import structlog
 
 from flashgrab.alarms import Alarms
 from flashgrab.errors import FlashgrabError, StoreRefused
+from flashgrab.limits import Policies, of_grabs, of_passes
 from flashgrab.scripts import READS
 from flashgrab.state import CampaignState, OutboxStanding, RoundState
 from flashgrab.store import Store
@@ -51,6 +52,9 @@ class Campaign:
         self.heard_ms = 0  # Redis' time when all this was so
         self.gate: Gate | None = None  # what gate.py made of it, until something changes
         self.shut: Shut | None = None  # likewise memory.py
+        self.limits: Policies | None = None  # what a grab is counted against
+        self.pass_limits: Policies | None = None  # what a request for a pass is
+        self._limits: Any = None  # of the definition, which they are made of
         self._seen = (0, 0, 0)
 
     def update(self, state: CampaignState | None, heard_ms: int = 0) -> None:
@@ -67,9 +71,17 @@ class Campaign:
             self.floor = self.watermark = 0
             self._seen = (0, 0, 0)
         self.state = state
+        self._limit_by(state.definition.get("limits"))
         self.hear(heard_ms)
         self.watermark = max(self.watermark, state.watermark)
         self._learn_left(_age(state), [r.left for r in state.rounds])
+
+    def _limit_by(self, limits: Any) -> None:
+        """The same objects as long as the limits are the same: counters hang on them."""
+        if limits != self._limits:
+            self._limits = limits
+            self.limits = of_grabs(self.campaign_id, limits)
+            self.pass_limits = of_passes(self.campaign_id, limits)
 
     def hear(self, heard_ms: int) -> None:
         """It is still so at this moment of Redis' clock."""
@@ -248,9 +260,13 @@ class Catalogue:
 
 
 def _known(state: CampaignState | None) -> CampaignState | None:
-    """Raises SchemaUnknown where this release does not know its schema."""
+    """Raises SchemaUnknown where this release does not know its schema, ValueError where a rate
+    limit is none."""
     if state is not None and state.schema not in READS:
         raise SchemaUnknown(f"schema {state.schema}, this release knows {', '.join(READS)}")
+    if state is not None and (limits := state.definition.get("limits")):
+        of_grabs(state.campaign_id, limits)
+        of_passes(state.campaign_id, limits)
     return state
 
 

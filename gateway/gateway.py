@@ -15,7 +15,9 @@ from gateway.call import Bounds
 from gateway.campaigns import Campaign, Catalogue
 from gateway.desk import Desk
 from gateway.identity import Identity
+from gateway.limiter import Limiter
 from gateway.memory import Memory
+from gateway.ratelimit import Verdict
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.replicated import Replicated
@@ -39,12 +41,14 @@ class Gateway:
     memory: Memory
     desk: Desk
     ready: Ready
+    limiter: Limiter
     batchers: dict[str, Batcher] = field(default_factory=dict)
     local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
 
     def in_flight(self) -> int:
-        """Grabs that wait for the script, or for a place in its next call."""
-        return sum(batcher.requests for batcher in list(self.batchers.values()))
+        """Grabs that wait for the script, or for a place in its next call, or for their limits."""
+        waiting = sum(batcher.requests for batcher in list(self.batchers.values()))
+        return waiting + self.limiter.waiting
 
     def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
         """An answer that cost no Redis command."""
@@ -56,6 +60,14 @@ class Gateway:
                 ("flashgrab_grabs", (known, outcome.name)),
             )
         tally.count += 1
+
+    def count_limited(self, campaign: Campaign, verdict: Verdict) -> None:
+        """A grab that a rate limit has refused."""
+        if verdict.is_local:
+            self.count_local(campaign, Outcome.RATE_LIMITED)
+        else:
+            labels = (campaign.campaign_id, Outcome.RATE_LIMITED.name)
+            self.metrics.add("flashgrab_grabs", labels)
 
     def batcher(self, campaign: Campaign) -> Batcher:
         found = self.batchers.get(campaign.campaign_id)

@@ -6,10 +6,12 @@ from starlette.responses import Response
 
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import is_campaign_id, is_device_id
+from flashgrab.limits import NOWHERE
 from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import issue
 from gateway.gateway import State
+from gateway.ratelimit import REFUSED, ROOM, noted, refusal
 from gateway.replies import json_reply, problem
 from gateway.requests import CLOCKS_DIFFER, bad_body, bearer
 
@@ -19,13 +21,8 @@ async def issue_pass(request: Request[State]) -> Response:
     gateway = request.state["gateway"]
     campaign_id = request.path_params["campaign_id"]
     device_id = request.headers.get("x-device-id", "")
-    if bad := await bad_body(request):
-        return problem(bad, detail="Asking for a pass takes an empty body.")
-    if not is_campaign_id(campaign_id):
-        return problem(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
-    if device_id and not is_device_id(device_id):
-        detail = "X-Device-Id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
-        return problem(Outcome.INVALID_REQUEST, detail=detail)
+    if wrong := await _wrong_form(request, campaign_id, device_id):
+        return wrong
     if not gateway.identity.key:
         detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY."
         return problem(Outcome.BACKEND_UNAVAILABLE, detail=detail)
@@ -38,6 +35,12 @@ async def issue_pass(request: Request[State]) -> Response:
     campaign = gateway.catalogue.get(campaign_id)
     if campaign is None:
         return problem(Outcome.CAMPAIGN_NOT_FOUND)
+    verdict, limits = ROOM, campaign.pass_limits
+    if limits is not None:
+        user = user_id.encode()
+        verdict = await gateway.limiter.check(limits, user, b"", NOWHERE)
+        if verdict.left == REFUSED:
+            return refusal(verdict)
     if campaign.state is None:
         return problem(Outcome.BACKEND_UNAVAILABLE)
     if campaign.state.per_device and not device_id:
@@ -52,4 +55,17 @@ async def issue_pass(request: Request[State]) -> Response:
         "not_before": to_rfc3339(gateway.clock.now_ms()),
         "expires_at": to_rfc3339(expires_ms),
     }
-    return json_reply(body, 201, {"Cache-Control": "no-store"})
+    response = json_reply(body, 201, {"Cache-Control": "no-store"})
+    return noted(response, verdict)
+
+
+async def _wrong_form(request: Request[State], campaign_id: str, device_id: str) -> Response | None:
+    """What is refused before anybody is looked at."""
+    if bad := await bad_body(request):
+        return problem(bad, detail="Asking for a pass takes an empty body.")
+    if not is_campaign_id(campaign_id):
+        return problem(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
+    if device_id and not is_device_id(device_id):
+        detail = "X-Device-Id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
+        return problem(Outcome.INVALID_REQUEST, detail=detail)
+    return None

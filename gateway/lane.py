@@ -8,23 +8,35 @@ route untouched, and gets the same answer there (tests/gateway/lane/).
 import secrets
 from typing import Any
 
+from starlette.responses import Response
+
 from flashgrab.ids import OWN_REQUEST_PREFIX, is_campaign_id
+from flashgrab.limits import Policies, networks
 from flashgrab.outcomes import Outcome
+from gateway.address import host_of
 from gateway.campaigns import Campaign
 from gateway.decisions import Decision, Reply, new_grant
 from gateway.hardened import Hardened
 from gateway.plain import NO_FRAME, cut, is_key, is_token
+from gateway.ratelimit import NEAR, REFUSED, Verdict, noted, refusal
+from gateway.replies import grab_reply, to_bytes
 
 LATER_BYTES_MAX = 64 * 1024
 """What a client may send ahead of its answer before we stop reading."""
+
+
+NO_GRAB: "_Grab" = (b"", b"", b"")
+NOT_WARMED = Decision(Outcome.NOT_WARMED)
+_Grab = tuple[bytes, bytes, bytes]
+"""User, device, request id."""
 
 
 class Lane(Hardened):
     """One connection that grabs: one grab in flight at most; what comes meanwhile waits."""
 
     __slots__ = (
-        "_active", "_campaign", "_closing", "_desk", "_frame", "_gateway", "_later", "_loop_time",
-        "_more", "_open", "_ready", "_verify",
+        "_active", "_campaign", "_closing", "_desk", "_frame", "_gateway", "_grab", "_later",
+        "_loop_time", "_more", "_open", "_ready", "_verify",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,6 +49,7 @@ class Lane(Hardened):
         self._open = False  # nothing before it is unanswered, and the client reads
         self._campaign: Campaign | None = None  # of the grab in flight
         self._frame = NO_FRAME  # of the last grab's head
+        self._grab = NO_GRAB  # while its limits are looked at
         self._more = b""  # header lines that its answer gets besides
         self._active = False  # since the keep-alive timer was looked at
         self._later = b""
@@ -106,7 +119,7 @@ class Lane(Hardened):
         self._frame, self._more = frame, frame.more
         campaign = gateway.catalogue.by_name.get(name)
         if who is None or campaign is None or who[1] != name or campaign.missing:
-            return self._refuse_here(gateway.catalogue.named(name), name, token, who)
+            return self._refuse_here(gateway.catalogue.named(name), name, token, who, key)
         self._decide(campaign, who[2], who[3], key)
         return True
 
@@ -116,6 +129,9 @@ class Lane(Hardened):
         self._active = True
         if key is None:
             key = (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
+        if campaign.limits is not None:
+            self._count(campaign, campaign.limits, (user, device, key))
+            return
         decision = gateway.memory.decide(
             campaign, gateway.wire.run_id, user, device, key, desk.now_ms
         )
@@ -129,8 +145,67 @@ class Lane(Hardened):
         batcher = gateway.batchers.get(campaign.campaign_id) or gateway.batcher(campaign)
         batcher.enter(user, device, key, self)
 
+    # -- rate limits -----------------------------------------------------------------------------
+
+    def _count(self, campaign: Campaign, limits: Policies, grab: _Grab) -> None:
+        """Let the limits look at it first, all at once or in a while."""
+        self._campaign, self._grab = campaign, grab
+        found = networks(host_of(self.client))
+        verdict = self._gateway.limiter.enter(limits, grab[0], grab[1], found, self)
+        if verdict is not None:
+            self.limited(verdict)
+
+    def limited(self, verdict: Verdict) -> None:
+        """The limits have been looked at (gateway/limiter.py: Waiter)."""
+        gateway, desk, campaign = self._gateway, self._desk, self._campaign
+        assert campaign is not None
+        if verdict.left == REFUSED:
+            gateway.count_limited(campaign, verdict)
+            self._answer(refusal(verdict))
+            return
+        turn = self._loop_time()
+        if turn != desk.turn:
+            desk.look(turn)
+        user, device, key = self._grab
+        waiter = self if verdict.left > NEAR else _Near(self, campaign, verdict)
+        decision: Decision | None = NOT_WARMED
+        if not campaign.missing:
+            run_id = gateway.wire.run_id
+            decision = gateway.memory.decide(campaign, run_id, user, device, key, desk.now_ms)
+        if decision is not None:
+            gateway.count_local(campaign, decision.outcome)
+            waiter.decided(decision)
+        else:
+            gateway.batcher(campaign).enter(user, device, key, waiter)
+
+    def near(self, campaign: Campaign, decision: Decision, verdict: Verdict) -> None:
+        """The answer of a grab that has nearly used up a limit."""
+        response = grab_reply(campaign, decision, self._gateway.redis_clock.now_ms())
+        self._answer(noted(response, verdict))
+
+    def _answer(self, response: Response) -> None:
+        """One that no other is like; then what came meanwhile."""
+        self._campaign = None
+        if self.transport.is_closing():
+            return
+        headers = self.server_state.default_headers
+        data = to_bytes(response, headers, more=self._more, close=self._closing)
+        if self._closing or self._later:
+            self.transport.write(data)
+        else:
+            self._desk.answer(self.transport, data)
+        if self._closing:
+            self.transport.close()
+        elif self._later:
+            self._go_on()
+
     def _refuse_here(
-        self, campaign: Campaign | None, name: bytes, token: bytes, who: list[bytes] | None
+        self,
+        campaign: Campaign | None,
+        name: bytes,
+        token: bytes,
+        who: list[bytes] | None,
+        key: bytes | None,
     ) -> bool:
         """What is refused before a campaign has a say; False where the parser would object."""
         self._active = True
@@ -142,6 +217,9 @@ class Lane(Hardened):
             outcome = Outcome.PASS_OTHER_CAMPAIGN
         else:
             outcome = Outcome.CAMPAIGN_NOT_FOUND if campaign is None else Outcome.NOT_WARMED
+            if campaign is not None and campaign.limits is not None:
+                self._decide(campaign, who[2], who[3], key)
+                return True
         self._gateway.count_local(campaign, outcome)
         self._write(campaign, Decision(outcome))
         return True
@@ -211,6 +289,23 @@ class Lane(Hardened):
             )
         else:
             super().timeout_keep_alive_handler()
+
+
+class _Near:
+    """Waits in a batch for a connection whose answer has fields besides (gateway/ratelimit.py)."""
+
+    __slots__ = ("_campaign", "_lane", "_verdict")
+
+    def __init__(self, lane: Lane, campaign: Campaign, verdict: Verdict) -> None:
+        self._lane = lane
+        self._campaign = campaign
+        self._verdict = verdict
+
+    def granted(self, serial: int, reply: Reply) -> None:
+        self.decided(new_grant(serial, reply))
+
+    def decided(self, decision: Decision) -> None:
+        self._lane.near(self._campaign, decision, self._verdict)
 
 
 def _has_form(name: bytes, token: bytes) -> bool:

@@ -11,14 +11,14 @@ GRAB_REFUSALS = tuple(
     o
     for o in Outcome
     if o.value.status >= 400
-    and o.name
-    not in ("IDENTITY_INVALID", "GRAB_NOT_FOUND", "NOT_FOUND", "METHOD_NOT_ALLOWED", "RATE_LIMITED")
+    and o.name not in ("IDENTITY_INVALID", "GRAB_NOT_FOUND", "NOT_FOUND", "METHOD_NOT_ALLOWED")
 )
 PASS_REFUSALS = (
     Outcome.INVALID_REQUEST,
     Outcome.IDENTITY_INVALID,
     Outcome.CAMPAIGN_NOT_FOUND,
     Outcome.REQUEST_TOO_LARGE,
+    Outcome.RATE_LIMITED,
     Outcome.ENDED,
     Outcome.BACKEND_UNAVAILABLE,
 )
@@ -184,6 +184,7 @@ def _schemas() -> dict[str, Any]:
         "next_opens_at": _TIME,
         "grab_ids": {"type": "array", "items": text},
         "missing": {"type": "array", "items": text},
+        "scope": {"enum": ["user", "device", "address", "campaign", "passes"]},
     }
     return {
         "Grab": _object({**grab, "campaign_id": text}, {"replayed": {"const": True}}),

@@ -21,13 +21,16 @@ from flashgrab.ids import (
     is_user_id,
     split_grab_id,
 )
+from flashgrab.limits import Policies, networks
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import Pass
+from gateway.address import host_of
 from gateway.campaigns import Campaign
 from gateway.decisions import Grant, read_grants
 from gateway.gateway import Gateway, State
 from gateway.issuing import issue_pass
 from gateway.openapi import document
+from gateway.ratelimit import REFUSED, noted, refusal
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
 from gateway.requests import BODY_BYTES_MAX, CLOCKS_DIFFER, bad_body, bearer, read_body
 
@@ -94,9 +97,37 @@ async def _grab(gateway: Gateway, scope: Scope, receive: Receive, campaign_id: s
         return refuse(Outcome.PASS_OTHER_CAMPAIGN)
     if campaign is None:
         return refuse(Outcome.CAMPAIGN_NOT_FOUND)
+    if campaign.limits is not None:
+        return await _limited_grab(gateway, campaign, campaign.limits, who, head.key, scope)
+    return await _counted_grab(gateway, campaign, who, head.key)
+
+
+async def _limited_grab(
+    gateway: Gateway,
+    campaign: Campaign,
+    limits: Policies,
+    who: Pass,
+    key: str | None,
+    scope: Scope,
+) -> Response:
+    """A grab in a campaign with rate limits: they come before all that the campaign says."""
+    verdict = await gateway.limiter.check(
+        limits, who.user_id.encode(), who.device_id.encode(), networks(host_of(scope["client"]))
+    )
+    if verdict.left == REFUSED:
+        gateway.count_limited(campaign, verdict)
+        return refusal(verdict)
+    return noted(await _counted_grab(gateway, campaign, who, key), verdict)
+
+
+async def _counted_grab(
+    gateway: Gateway, campaign: Campaign, who: Pass, key: str | None
+) -> Response:
+    """What the campaign says."""
     if campaign.missing:
-        return refuse(Outcome.NOT_WARMED)
-    key = head.key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
+        gateway.count_local(campaign, Outcome.NOT_WARMED)
+        return problem(Outcome.NOT_WARMED)
+    key = key or OWN_REQUEST_PREFIX + secrets.token_hex(8)
     user, device, now_ms = who.user_id, who.device_id, gateway.redis_clock.now_ms()
     decision = gateway.memory.decide(
         campaign, gateway.wire.run_id, user.encode(), device.encode(), key.encode(), now_ms

@@ -40,6 +40,7 @@ def look(gateway: Gateway, turned_away: int) -> int:
     alarms.only(Alarm.CAMPAIGN_UNREADABLE, unreadable, by=WATCH)
     alarms.only(Alarm.SCHEMA_UNKNOWN, unknown, by=WATCH)
     alarms.only(Alarm.CAMPAIGN_CLOSED, closed, by=WATCH)
+    gateway.limiter.look({p for c in gateway.catalogue for p in (c.limits, c.pass_limits) if p})
     now = sum(batcher.turned_away for batcher in list(gateway.batchers.values()))
     if now > turned_away:
         alarms.begin(Alarm.QUEUE_FULL, f"{now - turned_away} turned away", hold_ms=HOLD_MS)

@@ -26,7 +26,9 @@ PARTS: dict[str, type[PartSettings]] = {
     "centre": CentreSettings,
 }
 TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
-SECRETS = {"redis_url", "pass_keys", "identity_key", "postgres_url", "admin_token"}
+SECRETS = {
+    "redis_url", "pass_keys", "identity_key", "postgres_url", "admin_token", "limiter_url",
+}  # fmt: skip
 KEY = "k" * 40
 NEEDED = {"redis_url": "redis://127.0.0.1:6379/0", "pass_keys": f"k1:{KEY}"}
 

@@ -126,7 +126,7 @@ class Up:
         layout = self._lay_out(folder)
         supervisor = self._supervisor = Supervisor(
             [
-                [layout.valkey, layout.postgres, layout.kafka],
+                [layout.valkey, layout.limiter, layout.postgres, layout.kafka],
                 [layout.centre, layout.gateway, *layout.relays, layout.worker],
             ],
             run_file=folder.run_file,
@@ -170,6 +170,7 @@ class Up:
             folder.secrets_file,
             secrets,
             redis_url=layout.valkey.url,
+            limiter_url=layout.limiter.url,
             postgres_url=layout.postgres.url,
         )
         return layout

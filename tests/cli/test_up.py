@@ -37,7 +37,7 @@ def test_each_step_prints_a_tick(shared: Running) -> None:
     steps = [re.fullmatch(r"✓ ([\w-]+) *(\S*) +127\.0\.0\.1:\d+ +\d+ ms", line) for line in said]
     names = {step[1]: step[2] for step in steps if step}
     parts = {"centre", "gateway", "relay", "relay-2", "worker"}
-    assert set(names) == parts | {"valkey", "kafka", "postgres"}
+    assert set(names) == parts | {"valkey", "limiter", "kafka", "postgres"}
     assert re.fullmatch(r"\d+\.\d+(\.\d+)?", names["valkey"])
     assert re.fullmatch(r"\d+\.\d+", names["postgres"])
     assert re.fullmatch(r"tansu-\d+\.\d+\.\d+", names["kafka"])
@@ -56,7 +56,7 @@ def test_run_file_lists_every_process(shared: Running) -> None:
         "worker": [{"pid", "metrics"}],
         "centre": [{"pid", "url", "metrics"}],
         "valkey": [{"pid", "url", "version"}],
-        "limiter": [],
+        "limiter": [{"pid", "url", "version"}],
         "kafka": [{"pid", "url", "bootstrap", "version"}],
         "postgres": [{"pid", "url", "version"}],
         "up": [{"pid"}],
@@ -91,7 +91,7 @@ def test_each_part_is_told_only_what_it_needs(shared: Running, report: Path) -> 
     told = {file.stem: json.loads(file.read_text()) for file in report.iterdir()}
     everyone = {"HOST", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL", "REDIS_URL", "QUEUE_MAX"}
     extra = {
-        "gateway": {"PORT", "PASS_KEYS"},
+        "gateway": {"PORT", "PASS_KEYS", "LIMITER_URL"},
         "relay": {"KAFKA_BOOTSTRAP", "RELAY_NAME"},
         "worker": {*("KAFKA_BOOTSTRAP", "KAFKA_SESSION_TIMEOUT_MS", "POSTGRES_URL", "WORKER_NAME")},
         "centre": {"KAFKA_BOOTSTRAP", "POSTGRES_URL", "CENTRE_PORT", "ADMIN_TOKEN"},
@@ -116,13 +116,14 @@ def test_stops_in_order_and_state_survives(data: Path) -> None:
         first, secrets = running.shown(), (data / "secrets.env").read_text()
         assert running.stop(signal.SIGINT) == 0
         stopped = re.findall(r"✓ (\w+) +stopped", running.said)
-        assert stopped == ["gateway", "relay", "worker", "centre", "kafka", "postgres", "valkey"]
+        services = ["kafka", "postgres", "valkey", "limiter"]
+        assert stopped == ["gateway", "relay", "worker", "centre", *services]
         assert alive(pids) == []
         assert not (data / "run.json").exists()
     with up(data) as running:
         second = running.ready().shown()
         assert (data / "secrets.env").read_text() == secrets
-        for name in ("valkey", "postgres", "kafka"):
+        for name in ("valkey", "limiter", "postgres", "kafka"):
             assert second[name][0]["url"] == first[name][0]["url"]
             assert second[name][0]["pid"] != first[name][0]["pid"]
         assert running.stop(signal.SIGTERM) == 0

@@ -33,7 +33,7 @@ def made_by_an_older_release(data: Path) -> None:
     data.mkdir(parents=True)
     (data / "version").write_text(OLD_MARK)
     secrets = secretsfile.settle(data / "secrets.env", {}, demo=False)
-    secretsfile.write(data / "secrets.env", secrets, redis_url="", postgres_url="")
+    secretsfile.write(data / "secrets.env", secrets, redis_url="", limiter_url="", postgres_url="")
     server = Postgres(
         data / "postgres",
         port=free_port(),

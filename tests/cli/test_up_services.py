@@ -39,6 +39,15 @@ def test_valkey_is_durable_and_bounded() -> None:
             assert client.get("left") == b"7"
 
 
+def test_the_limiter_keeps_nothing_and_lets_the_oldest_go() -> None:
+    """No log, no snapshot, a bound with eviction; and its memory is not that of the stock."""
+    with embedded.limiter() as server, Redis.from_url(server.url) as client:
+        wanted = {"appendonly": "no", "save": "", "maxmemory-policy": "allkeys-lru"}
+        assert {name: client.config_get(name)[name] for name in wanted} == wanted
+        assert int(client.config_get("maxmemory")["maxmemory"]) == 128 * 1024 * 1024
+        assert server.name == "limiter"
+
+
 async def test_postgres_is_durable_and_wants_a_password() -> None:
     """fsync is on, the database exists, a wrong password is refused, a commit survives kill -9."""
     with embedded.postgres(durable=True) as server:

@@ -113,8 +113,7 @@ def test_every_outcome_is_in_it() -> None:
         for status, response in operation["responses"].items()
         for name in response["description"].split(", ")
     }
-    # Not of one route: every address has these. No limiter yet: nothing answers RATE_LIMITED.
-    everywhere = {Outcome.METHOD_NOT_ALLOWED, Outcome.RATE_LIMITED}
+    everywhere = {Outcome.METHOD_NOT_ALLOWED}  # not of one route: every address has it
     for outcome in set(refusals) - everywhere:
         assert (str(outcome.value.status), outcome.name) in described
 

@@ -9,10 +9,10 @@ from flashgrab.outcomes import BY_SCRIPT_CODE, Outcome, Verdict
 from flashgrab.scripts import ALL, CHECKOUT, Script
 
 PARTS = ("KEYS", "ARGV", "RETURNS", "INVARIANT", "COST")
-READS = {"TIME", "HMGET", "EXISTS", "XRANGE", "HLEN"}
-WRITES = {"XADD", "HSET", "HDEL", "XTRIM", "UNLINK", "RENAME"}
+READS = {"TIME", "HMGET", "MGET", "EXISTS", "XRANGE", "HLEN"}
+WRITES = {"XADD", "HSET", "HDEL", "XTRIM", "UNLINK", "RENAME", "SET"}
 """Commands that cannot fail on well-typed keys; no relative ones (HINCRBY and the like)."""
-TYPES = {"hash", "stream"}
+TYPES = {"hash", "stream", "string"}
 GLOBALS = {
     "redis", "KEYS", "ARGV", "tonumber", "string", "table", "math", "unpack", "select", "pairs",
 }  # fmt: skip
@@ -32,6 +32,7 @@ FLAGS = {
     "fence": "#!lua flags=allow-oom",
     "stage": "",
     "rebuild": "",
+    "limit": "",
 }
 """grab, return, publish have none: when memory is full, their first write is refused, no sooner."""
 

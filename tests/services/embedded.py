@@ -15,7 +15,7 @@ from flashgrab.cli.stack.kafka import Broker
 from flashgrab.cli.stack.ports import free_port
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.cli.stack.service import Service
-from flashgrab.cli.stack.valkey import Valkey
+from flashgrab.cli.stack.valkey import Limiter, Valkey
 
 PASSWORD = "only-for-tests"
 
@@ -30,6 +30,17 @@ def valkey(*, aof: bool = False) -> Iterator[Valkey]:
             password=PASSWORD,
             log=folder / "valkey.log",
             aof=aof,
+        )
+        with server:
+            yield server
+
+
+@contextmanager
+def limiter() -> Iterator[Limiter]:
+    """The server of the rate limits, ready; it keeps nothing over a restart."""
+    with _folder() as folder:
+        server = Limiter(
+            folder / "limiter", port=free_port(), password=PASSWORD, log=folder / "limiter.log"
         )
         with server:
             yield server

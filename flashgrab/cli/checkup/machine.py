@@ -31,7 +31,7 @@ PARTS: tuple[type[PartSettings], ...] = (
     *(GatewaySettings, RelaySettings),
     *(WorkerSettings, CentreSettings),
 )
-NO_PART_SETS = {"DATA", "GATEWAY_URL", "CENTRE_URL", "LIMITER_URL"}
+NO_PART_SETS = {"DATA", "GATEWAY_URL", "CENTRE_URL"}
 """Variables that commands read, and one that the contract keeps for later."""
 
 

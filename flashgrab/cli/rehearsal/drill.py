@@ -118,7 +118,7 @@ async def _stack(path: Path) -> AsyncIterator[tuple[Layout, Target]]:
     layout = lay_out(data, options, secrets, environment, note=say)
     supervisor = Supervisor(
         [
-            [layout.valkey, layout.postgres, layout.kafka],
+            [layout.valkey, layout.limiter, layout.postgres, layout.kafka],
             [layout.centre, layout.gateway, *layout.relays, layout.worker],
         ],
         run_file=data.run_file,

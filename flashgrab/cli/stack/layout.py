@@ -12,17 +12,17 @@ from flashgrab.cli.stack.part import Part
 from flashgrab.cli.stack.ports import LOOPBACK, PortBook, demand
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.cli.stack.secretsfile import Secrets
-from flashgrab.cli.stack.valkey import Valkey
+from flashgrab.cli.stack.valkey import Limiter, Valkey
 
 # The gateway first, so that nothing new comes in; each one before what it writes to.
-STOP_ORDER = ("gateway", "relay", "worker", "centre", "kafka", "postgres", "valkey")
+STOP_ORDER = ("gateway", "relay", "worker", "centre", "kafka", "postgres", "valkey", "limiter")
 
 # What `up` decides itself or gives only to those who need it; the rest of the environment passes.
 _OURS = frozenset(
     f"FLASHGRAB_{name}"
     for name in (
         *("REDIS_URL", "REDIS_PASSWORD", "POSTGRES_URL", "POSTGRES_PASSWORD", "KAFKA_BOOTSTRAP"),
-        *("PASS_KEYS", "ADMIN_TOKEN", "IDENTITY_KEY", "DEMO", "DATA"),
+        *("PASS_KEYS", "ADMIN_TOKEN", "IDENTITY_KEY", "DEMO", "DATA", "LIMITER_URL"),
         *("HOST", "PORT", "CENTRE_PORT", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL"),
     )
 )
@@ -55,6 +55,7 @@ class Layout:
     """All that `up` runs."""
 
     valkey: Valkey | External
+    limiter: Limiter | External
     postgres: Postgres | External
     kafka: Broker | External
     gateway: Part
@@ -84,6 +85,7 @@ def lay_out(
         demand(options.centre_port, "--centre-port") if options.centre_port else book.of("centre")
     )
     valkey, postgres, kafka = _services(folder, book, secrets, environment, note)
+    limiter = _limiter(folder, book, secrets, environment)
 
     redis = {"REDIS_URL": valkey.url}
     ledger = {"POSTGRES_URL": postgres.url}
@@ -95,7 +97,10 @@ def lay_out(
     identity = {"IDENTITY_KEY": secrets.identity_key} if secrets.identity_key else {}
     demo = {"DEMO": "1"} if options.demo else {}
     told = {
-        "gateway": redis | {"PORT": str(port), "PASS_KEYS": secrets.pass_keys} | identity | demo,
+        "gateway": redis
+        | {"LIMITER_URL": limiter.url, "PORT": str(port), "PASS_KEYS": secrets.pass_keys}
+        | identity
+        | demo,
         "relay": redis | events,
         "worker": redis | events | ledger | group | named,
         "centre": redis
@@ -141,6 +146,7 @@ def lay_out(
     several = ("--processes", str(options.processes)) if options.processes > 1 else ()
     return Layout(
         valkey=valkey,
+        limiter=limiter,
         postgres=postgres,
         kafka=kafka,
         gateway=part("gateway", *several, stop_within_s=10, processes=options.processes),
@@ -184,4 +190,19 @@ def _services(
         External("kafka", bootstrap, 9092)
         if bootstrap
         else Broker(port=book.of("kafka"), log=folder.log("kafka")),
+    )
+
+
+def _limiter(
+    folder: DataFolder, book: PortBook, secrets: Secrets, environment: Mapping[str, str]
+) -> Limiter | External:
+    """The server of the rate limits, likewise."""
+    url = environment.get("FLASHGRAB_LIMITER_URL", "")
+    if url:
+        return External("limiter", url, 6379)
+    return Limiter(
+        folder.path / "limiter",
+        port=book.of("limiter"),
+        password=secrets.redis_password,
+        log=folder.log("limiter"),
     )

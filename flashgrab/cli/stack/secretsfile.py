@@ -50,12 +50,15 @@ def settle(path: Path, environment: Mapping[str, str], *, demo: bool) -> Secrets
     )
 
 
-def write(path: Path, values: Secrets, *, redis_url: str, postgres_url: str) -> None:
+def write(
+    path: Path, values: Secrets, *, redis_url: str, limiter_url: str, postgres_url: str
+) -> None:
     """Write the file for commands and for `set -a; . secrets.env`."""
     kept = read_env_file(path).get("FLASHGRAB_IDENTITY_KEY", "")
     lines = {
         "FLASHGRAB_REDIS_PASSWORD": values.redis_password,
         "FLASHGRAB_REDIS_URL": redis_url,
+        "FLASHGRAB_LIMITER_URL": limiter_url,
         "FLASHGRAB_POSTGRES_PASSWORD": values.postgres_password,
         "FLASHGRAB_POSTGRES_URL": postgres_url,
         "FLASHGRAB_PASS_KEYS": values.pass_keys,

@@ -1,4 +1,5 @@
-"""The durable Valkey: every acknowledged write is on disk before its reply (design.md, I7)."""
+"""The durable Valkey: every acknowledged write is on disk before its reply (design.md, I7). And the
+limiter's, which keeps nothing: a rate limit that is forgotten is a request too many."""
 
 import re
 import socket
@@ -16,6 +17,8 @@ from flashgrab.cli.stack.wheels import program
 _TIMEOUT_S = 2.0
 _MEMORY_SHARE = 4  # a quarter of the machine
 _MEMORY_MIN = 256 * 1024 * 1024
+_LIMITER_MEMORY = 128 * 1024 * 1024
+"""Some 800,000 limits that are in use at once."""
 
 
 class Valkey(Service):
@@ -24,10 +27,12 @@ class Valkey(Service):
     `aof=False` is for tests that need no durability.
     """
 
+    name = "valkey"
+
     def __init__(
         self, folder: Path, *, port: int, password: str, log: Path, aof: bool = True
     ) -> None:
-        super().__init__("valkey", log)
+        super().__init__(self.name, log)
         self._folder = folder.resolve()
         self._port = port
         self._password = password
@@ -70,7 +75,17 @@ class Valkey(Service):
 
     def _settings(self) -> str:
         memory = max(_MEMORY_MIN, psutil.virtual_memory().total // _MEMORY_SHARE)
-        settings = {
+        settings = self._common() | {
+            "appendonly": "yes" if self._aof else "no",
+            "appendfsync": "always",
+            "no-appendfsync-on-rewrite": "no",
+            "maxmemory": memory,
+            "maxmemory-policy": "noeviction",
+        }
+        return _lines(settings)
+
+    def _common(self) -> dict[str, object]:
+        return {
             "bind": LOOPBACK,
             "port": self._port,
             "protected-mode": "yes",
@@ -78,15 +93,27 @@ class Valkey(Service):
             "dir": f'"{self._folder}"',
             "daemonize": "no",
             "logfile": '""',
-            "appendonly": "yes" if self._aof else "no",
-            "appendfsync": "always",
-            "no-appendfsync-on-rewrite": "no",
             "save": '""',
-            "maxmemory": memory,
-            "maxmemory-policy": "noeviction",
             "tcp-keepalive": 60,
         }
-        return "".join(f"{name} {value}\n" for name, value in settings.items())
+
+
+class Limiter(Valkey):
+    """The same server for rate limits: nothing on disk, and past its memory the oldest go."""
+
+    name = "limiter"
+
+    def _settings(self) -> str:
+        settings = self._common() | {
+            "appendonly": "no",
+            "maxmemory": _LIMITER_MEMORY,
+            "maxmemory-policy": "allkeys-lru",
+        }
+        return _lines(settings)
+
+
+def _lines(settings: Mapping[str, object]) -> str:
+    return "".join(f"{name} {value}\n" for name, value in settings.items())
 
 
 def _binary() -> Path:

@@ -20,6 +20,7 @@ BUSY_TURNS = 400
 
 _CHANGING = re.compile(
     rb'(\r\ndate: )[^\r]*|(\r\nretry-after: )\d+|("retry_after_ms":)\d+|("server_time":)"[^"]*"'
+    rb"|(\nratelimit: [^\r]*;t=)\d+"
 )
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
