@@ -205,15 +205,17 @@ async def test_killed_and_back(redis_server: Valkey) -> None:
     with valkey(tcp=True) as server:
         async with limiting(redis_server, server) as served:
             alarms, campaign_id = served.metrics.alarms, await campaign(served, user="2/10h")
+            wire = served.gateway.limiter.wire
+            assert wire is not None
             server.kill()
-            await until("it is gone", lambda: not served.gateway.limiter.wire.connected.is_set())
+            await until("it is gone", lambda: not wire.connected.is_set())
             heard = [(await served.grab(campaign_id)).status_code for _ in range(4)]
             assert heard == [201, 201, 429, 429]
             await until("the alarm is on", lambda: alarms.is_on(Alarm.LIMITER_GONE))
             values = {name: value for name, _, value in served.metrics.snapshot()["values"]}
             assert values["flashgrab_limited_alone"] == 2
             server.start()
-            await until("it is back", served.gateway.limiter.wire.connected.is_set)
+            await until("it is back", wire.connected.is_set)
             await until("the alarm is over", lambda: not alarms.is_on(Alarm.LIMITER_GONE), 10)
             assert (await served.grab(campaign_id, "u2")).status_code == 201
             client = Client(server.path)
