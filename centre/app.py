@@ -9,9 +9,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from centre.apply import Applier
+from centre.caller import Staff
 from centre.problems import Problem
 from centre.rebuild import Rebuilder
-from centre.routes import Centre, State, refused, routes
+from centre.refusals import refused
+from centre.routes import Centre, State, routes
 from flashgrab import keys
 from flashgrab.alarms import Alarm, Alarms
 from flashgrab.broker import TopicLog
@@ -20,7 +22,7 @@ from flashgrab.errors import FlashgrabError, LedgerUnavailable
 from flashgrab.ledger.migrate import WAITING, SchemaNewer, migrate
 from flashgrab.ledger.operations import Operations
 from flashgrab.ledger.pool import Pool
-from flashgrab.settings import CentreSettings
+from flashgrab.settings import CentreSettings, is_loopback
 from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
@@ -74,6 +76,14 @@ def make_app(
                 schema=settings.campaign_schema,
                 alarms=alarms,
             ),
+            staff=Staff(
+                pool,
+                now,
+                settings.admin_token,
+                origin=settings.centre_url.rstrip("/"),
+                secure=settings.behind_tls,
+                sign_in=settings.behind_tls or is_loopback(settings.host),
+            ),
         )
         loops: list[asyncio.Task[None]] = []
         starting = _start(centre, settings, alarms, cannot_go_on, loops)
@@ -91,7 +101,7 @@ def make_app(
             await apart.close()
 
     app = Starlette(
-        routes=routes(settings.admin_token),
+        routes=routes(),
         exception_handlers=dict.fromkeys(
             (Problem, FlashgrabError, HTTPException, Exception), refused
         ),
@@ -125,7 +135,7 @@ async def _start(
             break
         await asyncio.sleep(MIGRATE_PAUSE_S)
     alarms.leave(WAITING)
-    centre.migrated = True
+    centre.migrated = centre.staff.migrated = True
     # not a TaskGroup: it cancels its tasks once only, which flashgrab/tasks.py says is not enough
     loops.append(asyncio.create_task(centre.applier.run(), name="applier"))
     loops.append(asyncio.create_task(centre.rebuilder.run(), name="rebuilder"))

@@ -5,8 +5,11 @@ from typing import Any
 
 import msgspec
 
+from centre import openapi_staff
+from centre.ops import SignIn
 from centre.problems import Code
 from centre.requests import Empty, Rebuild, Restock
+from centre.staff_routes import NewToken
 from flashgrab import __version__
 from flashgrab.ids import CAMPAIGN_ID, GRAB_ID, IDEMPOTENCY_KEY
 from flashgrab.ledger.campaigns import PAGE_MAX
@@ -61,11 +64,17 @@ _KEY = {
     "description": "the operation id: repeated, it is applied once and answers the same",
     "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY}$"},
 }
-_ALWAYS = (Code.TOKEN_INVALID, Code.BACKEND_UNAVAILABLE, Code.INTERNAL_ERROR)
+_ALWAYS = (
+    Code.TOKEN_INVALID,
+    Code.ROLE_FORBIDDEN,
+    Code.BACKEND_UNAVAILABLE,
+    Code.INTERNAL_ERROR,
+)
 _WRITING = (
     Code.INVALID_REQUEST,
     Code.IDEMPOTENCY_KEY_INVALID,
     Code.IDEMPOTENCY_KEY_REUSED,
+    Code.CSRF_INVALID,
     Code.REQUEST_TIMEOUT,
     Code.REQUEST_TOO_LARGE,
     Code.MEDIA_TYPE_UNKNOWN,
@@ -152,7 +161,7 @@ def document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Flashgrab centre", "version": __version__},
-        "security": [{"admin": []}],
+        "security": [{"staff": []}, {"session": []}],
         "paths": {
             "/v1/campaigns": _campaigns(),
             one: {"get": show},
@@ -165,6 +174,16 @@ def document() -> dict[str, Any]:
                 "post": _change("Redis' side anew, from the ledger", body="Rebuild", optional=True)
             },
             "/v1/grabs/{grab_id}/return": {"post": _return()},
+            **openapi_staff.paths(
+                _KEY,
+                _problems(Code.INVALID_REQUEST, *_ALWAYS),
+                _problems(*_WRITING, Code.SIGN_IN_NEEDS_TLS),
+                _problems(*_WRITING, Code.TOKEN_NOT_FOUND),
+                _problems(
+                    *(code for code in _WRITING if not code.name.startswith("IDEMPOTENCY")),
+                    Code.SIGN_IN_NEEDS_TLS,
+                ),
+            ),
             "/livez": {
                 "get": {"summary": "Is the process alive", "responses": yes, "security": []}
             },
@@ -174,7 +193,10 @@ def document() -> dict[str, Any]:
             },
         },
         "components": {
-            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "staff": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "flashgrab"},
+            },
             "schemas": _schemas(),
         },
     }
@@ -259,10 +281,12 @@ def _schemas() -> dict[str, Any]:
         "differences": {"type": "array", "items": difference},
     }
     _, bodies = msgspec.json.schema_components(
-        (Definition, Restock, Rebuild, Empty), ref_template="#/components/schemas/{name}"
+        (Definition, Restock, Rebuild, Empty, NewToken, SignIn),
+        ref_template="#/components/schemas/{name}",
     )
     return {
         **bodies,
+        **openapi_staff.schemas(),
         "Campaigns": _object(
             {"campaigns": {"type": "array", "items": _object(brief)}, "next": _or_null(_TEXT)}
         ),

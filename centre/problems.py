@@ -22,6 +22,10 @@ class Code(Enum):
     INVALID_REQUEST = Refusal(400, "Invalid request")
     IDEMPOTENCY_KEY_INVALID = Refusal(400, "Invalid Idempotency-Key")
     TOKEN_INVALID = Refusal(401, "Token not valid")
+    CSRF_INVALID = Refusal(403, "Not sent by our page")
+    ROLE_FORBIDDEN = Refusal(403, "Not for this role")
+    SIGN_IN_NEEDS_TLS = Refusal(403, "Pages need TLS")
+    TOKEN_NOT_FOUND = Refusal(404, "No such token")
     CAMPAIGN_NOT_FOUND = Refusal(404, "No such campaign")
     GRAB_NOT_FOUND = Refusal(404, "No such grab")
     NOT_FOUND = Refusal(404, "No such address")
@@ -69,3 +73,9 @@ def problem(code: Code, detail: str, **fields: Any) -> Response:
     if refusal.status in (408, 413):
         headers["Connection"] = "close"
     return Response(orjson.dumps(body), refusal.status, headers, "application/problem+json")
+
+
+def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request that is not refused; nobody keeps a copy of it."""
+    shown = {"Cache-Control": "no-store"} | (headers or {})
+    return Response(orjson.dumps(body), status, shown, "application/json")

@@ -1,21 +1,20 @@
 """The centre's HTTP: management of campaigns, health, its own description."""
 
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
-import orjson
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from centre import views
-from centre.admin import AdminOnly
+from centre import ops, staff_routes, views
+from centre.access import guarded
 from centre.apply import Applier
+from centre.caller import Staff, StaffOnly
 from centre.health import missing, rebuild_needed
 from centre.openapi import document
-from centre.problems import Code, Problem, problem
+from centre.problems import Code, Problem, answer, problem
 from centre.rebuild import Rebuilder
 from centre.requests import (
     Empty,
@@ -29,15 +28,9 @@ from centre.requests import (
     page_of,
 )
 from flashgrab.clock import Clock
-from flashgrab.errors import (
-    DefinitionInvalid,
-    LedgerUnavailable,
-    OperationRefused,
-    StoreRefused,
-    StoreUnavailable,
-)
+from flashgrab.errors import LedgerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.ledger import campaigns, rebuilds, returns
-from flashgrab.ledger.operations import CampaignExists, Change, Operations, Result
+from flashgrab.ledger.operations import Change, Operations, Result
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.rebuilds import Rebuild as Rebuilt
 from flashgrab.store import Store
@@ -57,6 +50,7 @@ class Centre:
     operations: Operations
     applier: Applier
     rebuilder: Rebuilder
+    staff: Staff
     migrated: bool = False
 
 
@@ -86,7 +80,7 @@ async def _create(request: Request[State]) -> Response:
     result = await _centre(request).operations.create(operation, definition)
     body = result.fields | {"repeated": result.repeated, "there": result.there}
     headers = {"Location": f"/v1/campaigns/{definition.id}"}
-    return _json(body, 200 if result.there else 201, headers)
+    return answer(body, 200 if result.there else 201, headers)
 
 
 async def _list(request: Request[State]) -> Response:
@@ -94,7 +88,7 @@ async def _list(request: Request[State]) -> Response:
     after, limit = page_of(request)
     found = await campaigns.page(_centre(request).pool, after, limit)
     following = found[-1].campaign_id if len(found) == limit else None
-    return _json({"campaigns": [views.brief(c) for c in found], "next": following})
+    return answer({"campaigns": [views.brief(c) for c in found], "next": following})
 
 
 async def show(request: Request[State]) -> Response:
@@ -114,7 +108,7 @@ async def show(request: Request[State]) -> Response:
         trouble = str(error)
     trouble = _rebuilding(centre, rebuilt) or needed or trouble
     shown = views.full(campaign, state, run, trouble)
-    return _json(shown | {"rebuild_needed": bool(needed), "rebuild": views.rebuild(rebuilt)})
+    return answer(shown | {"rebuild_needed": bool(needed), "rebuild": views.rebuild(rebuilt)})
 
 
 async def publish(request: Request[State]) -> Response:
@@ -172,7 +166,7 @@ async def _change(request: Request[State], operation: str, change: Change) -> Re
         body["trouble"] = _rebuilding(centre, rebuilt) or trouble
     if change.action == "rebuild":
         body["rebuild"] = views.rebuild(rebuilt)
-    return _json(body)
+    return answer(body)
 
 
 def _rebuilding(centre: Centre, last: Rebuilt | None) -> str:
@@ -199,12 +193,12 @@ async def return_(request: Request[State]) -> Response:
     body = result.fields | {"repeated": result.repeated, "applied": applied}
     if not applied:
         body["trouble"] = centre.applier.returner.troubles.get(campaign_id, WAITING)
-    return _json(body)
+    return answer(body)
 
 
 async def livez(_request: Request[State]) -> Response:
     """GET /livez: looks at nothing outside the process."""
-    return _json({"status": "alive"})
+    return answer({"status": "alive"})
 
 
 async def readyz(request: Request[State]) -> Response:
@@ -216,63 +210,38 @@ async def readyz(request: Request[State]) -> Response:
     if absent:
         detail = f"missing: {', '.join(absent)}"
         return problem(Code.BACKEND_UNAVAILABLE, detail, missing=absent)
-    return _json({"status": "ready", "rebuild_needed": len(centre.applier.lost)})
+    return answer({"status": "ready", "rebuild_needed": len(centre.applier.lost)})
 
 
 async def openapi(_request: Request[State]) -> Response:
     """GET /openapi.json."""
-    return _json(document())
+    return answer(document())
 
 
-def routes(admin_token: str) -> list[BaseRoute]:
-    """All of them; everything under /v1 is for the administrator."""
+def routes() -> list[BaseRoute]:
+    """All of them; everything under /v1 is for staff, by the roles of centre/access.py."""
     one = "/campaigns/{campaign_id}"
     management = [
-        Route("/campaigns", collection, methods=["GET", "POST"]),
-        Route(one, show, methods=["GET"]),
-        Route(f"{one}/publish", publish, methods=["POST"]),
-        Route(f"{one}/pause", pause, methods=["POST"]),
-        Route(f"{one}/resume", resume, methods=["POST"]),
-        Route(f"{one}/restock", restock, methods=["POST"]),
-        Route(f"{one}/close", close, methods=["POST"]),
-        Route(f"{one}/rebuild", rebuild, methods=["POST"]),
-        Route("/grabs/{grab_id}/return", return_, methods=["POST"]),
+        guarded("/campaigns", collection, ["GET", "POST"]),
+        guarded(one, show, ["GET"]),
+        guarded(f"{one}/publish", publish, ["POST"]),
+        guarded(f"{one}/pause", pause, ["POST"]),
+        guarded(f"{one}/resume", resume, ["POST"]),
+        guarded(f"{one}/restock", restock, ["POST"]),
+        guarded(f"{one}/close", close, ["POST"]),
+        guarded(f"{one}/rebuild", rebuild, ["POST"]),
+        guarded("/grabs/{grab_id}/return", return_, ["POST"]),
+        guarded("/sign-ins", staff_routes.sign_in, ["POST"]),
+        guarded("/tokens", staff_routes.tokens, ["GET", "POST"]),
+        guarded("/tokens/{id}/revoke", staff_routes.revoke, ["POST"]),
+        guarded("/log", staff_routes.log, ["GET"]),
     ]
-    admin_only = [Middleware(AdminOnly, token=admin_token)]
+    staff_only = [Middleware(StaffOnly)]
     return [
-        Mount("/v1", Router(management, redirect_slashes=False), middleware=admin_only),
+        Mount("/v1", Router(management, redirect_slashes=False), middleware=staff_only),
         Route("/livez", livez, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/ops", ops.page, methods=["GET"]),
+        Route("/ops/session", ops.session, methods=["GET", "POST", "DELETE"]),
     ]
-
-
-def refused(_request: Request[Any], error: Exception) -> Response:
-    """What a route raised, as a problem. One place for all of them."""
-    match error:
-        case Problem():
-            return problem(error.code, error.detail, **error.fields)
-        case CampaignExists():
-            fields = [
-                {"field": d.field, "there": d.there, "given": d.given} for d in error.differences
-            ]
-            return problem(Code.CAMPAIGN_EXISTS, str(error), differences=fields)
-        case OperationRefused():
-            return problem(Code[error.code], str(error))
-        case DefinitionInvalid():
-            return problem(Code.DEFINITION_INVALID, str(error))
-        case LedgerUnavailable() | StoreUnavailable():
-            detail = f"{type(error).__name__.removesuffix('Unavailable').lower()} does not answer"
-            return problem(Code.BACKEND_UNAVAILABLE, f"the {detail}; repeat with the same key")
-        case HTTPException(status_code=404):
-            return problem(Code.NOT_FOUND, "there is no such address; look at /openapi.json")
-        case HTTPException(status_code=405):
-            response = problem(Code.METHOD_NOT_ALLOWED, "the Allow header names the methods")
-            response.headers.update(error.headers or {})
-            return response
-    return problem(Code.INTERNAL_ERROR, "a fault of ours; the log of the centre says more")
-
-
-def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    shown = {"Cache-Control": "no-store"} | (headers or {})
-    return Response(orjson.dumps(body), status, shown, "application/json")

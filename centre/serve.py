@@ -8,11 +8,15 @@ import structlog
 import uvicorn
 
 from centre.app import make_app
-from flashgrab.settings import CentreSettings
+from flashgrab.settings import CentreSettings, is_loopback
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 
 BACKLOG = 128
 DRAIN_S = 5
+PUBLIC = (
+    "others reach the management calls: put TLS in front, name it in FLASHGRAB_CENTRE_URL, and"
+    " keep it off the public network (docs/security.md)"
+)
 
 log = structlog.get_logger()
 
@@ -54,6 +58,8 @@ def run(settings: CentreSettings) -> int:
         return 2
     with sock:
         metrics_port = serve_metrics(settings.metrics_port, metrics.snapshot)
+        if not is_loopback(settings.host):
+            log.warning("management_is_public", host=settings.host, why=PUBLIC)
         log.info("listening", port=sock.getsockname()[1], metrics_port=metrics_port)
         server.run(sockets=[sock])
     for why in problems:

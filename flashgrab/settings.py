@@ -16,6 +16,9 @@ PREFIX = "FLASHGRAB_"
 
 KAFKA = "host:port,… of Kafka; the centre asks it in a rebuild how far it is"
 
+PUBLIC_TOKEN_MIN = 32
+"""Characters of ADMIN_TOKEN where more than this machine can try it."""
+
 S = TypeVar("S", bound="PartSettings")
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
@@ -151,10 +154,35 @@ class CentreSettings(PartSettings):
     kafka_bootstrap: str = Field("", description=KAFKA)
     centre_port: int = Field(8001, ge=0, le=65535, description="port of the centre")
     postgres_url: str = Field(description="the ledger", repr=False)
-    admin_token: str = Field(min_length=16, description="Bearer token of management", repr=False)
+    centre_url: str = Field(
+        "",
+        pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+/?)?$",
+        description="address of the centre as its staff types it; with https:// (TLS is ended in"
+        " front of it) cookies are Secure",
+    )
+    admin_token: str = Field(
+        min_length=16,
+        description="Bearer token of management, of the root; at least"
+        f" {PUBLIC_TOKEN_MIN} characters where others reach {PREFIX}HOST",
+        repr=False,
+    )
     campaign_schema: str = Field(
         SCHEMA, description="form of a new campaign's keys in Redis (docs/upgrades.md)"
     )
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long_where_others_reach(cls, value: str, info: ValidationInfo) -> str:
+        if len(value) < PUBLIC_TOKEN_MIN and not is_loopback(info.data.get("host", "")):
+            raise ValueError(
+                f"needs at least {PUBLIC_TOKEN_MIN} characters where others reach {PREFIX}HOST"
+            )
+        return value
+
+    @property
+    def behind_tls(self) -> bool:
+        """Whether staff comes by https."""
+        return self.centre_url.startswith("https://")
 
     @field_validator("campaign_schema")
     @classmethod

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "centre": ("flashgrab.cli.centre", "Run the centre alone: management."),
     "campaign": ("flashgrab.cli.campaign", "Create, show, publish and manage campaigns."),
     "pass": ("flashgrab.cli.passes", "Mint passes for load tests."),
+    "token": ("flashgrab.cli.token", "Let staff in and out; who did what."),
     "audit": ("flashgrab.cli.audit", "Do the books balance? Recounts everything."),
     "backup": ("flashgrab.cli.backup", "Write definitions and ledger to a file."),
     "restore": ("flashgrab.cli.restore", "Make the ledger what a backup says, and rebuild."),

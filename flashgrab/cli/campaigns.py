@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import httpx2
 
-from flashgrab.cli.failure import fail
+from flashgrab.cli.failure import Failure, fail
 from flashgrab.cli.target import unreachable
 from flashgrab.clock import from_rfc3339
 from flashgrab.errors import DefinitionInvalid
@@ -90,6 +90,31 @@ class Centre:
     def give_back(self, grab_id: str, operation: str) -> dict[str, Any]:
         """An unused coupon back into the stock of its round. Raises Refused."""
         return self._ask("POST", f"/v1/grabs/{grab_id}/return", operation, json={})
+
+    def make_token(self, name: str, role: str, valid_s: int, operation: str) -> dict[str, Any]:
+        """A staff token; the answer is the only one that shows it. Raises Refused, as do all."""
+        body = {"name": name, "role": role, "valid_s": valid_s}
+        return self._ask("POST", "/v1/tokens", operation, json=body)
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Tokens, links and sessions, the newest first."""
+        found: list[dict[str, Any]] = self._ask("GET", "/v1/tokens")["tokens"]
+        return found
+
+    def revoke_token(self, id_: str, operation: str) -> dict[str, Any]:
+        """From its next request on."""
+        return self._ask("POST", f"/v1/tokens/{id_}/revoke", operation, json={})
+
+    def staff_log(self, limit: int, name: str) -> list[dict[str, Any]]:
+        """Who did what, the newest first."""
+        params = {"limit": str(limit)} | ({"name": name} if name else {})
+        found: list[dict[str, Any]] = self._ask("GET", "/v1/log", params=params)["entries"]
+        return found
+
+    def sign_in(self, operation: str) -> dict[str, Any]:
+        """A link that signs in once; `url` is made here where the centre does not know its own."""
+        link = self._ask("POST", "/v1/sign-ins", operation, json={})
+        return link | {"url": link["url"] or self._url.rstrip("/") + link["path"]}
 
     def show(self, campaign_id: str) -> dict[str, Any]:
         """One campaign, ledger and Redis. Raises Refused where there is none."""
@@ -191,6 +216,15 @@ def ensure_file(centre_url: str, admin_token: str, path: Path) -> str:
         except Refused as refused:
             fail(f"{path}: {refused}")
     return f"campaign {definition.id} published"
+
+
+def sign_in_link(centre_url: str, admin_token: str) -> str | None:
+    """A link for the root's first sign-in; None where the centre has none to give."""
+    try:
+        with Centre(centre_url, admin_token, repeat_s_max=1.0) as centre:
+            return str(centre.sign_in(new_operation(_BY_UP))["url"])
+    except (Refused, Failure):
+        return None
 
 
 def ensure_demo(centre_url: str, admin_token: str) -> str:

@@ -104,6 +104,37 @@ def print_dead_letters(found: Sequence[Mapping[str, Any]]) -> None:
     _console().print(table if found else "no dead letters")
 
 
+def print_tokens(found: Sequence[Mapping[str, Any]]) -> None:
+    """One line a token, link or session."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("id", "kind", "name", "role", "by", "made", "until", "revoked"):
+        table.add_column(column, overflow="fold", no_wrap=column == "id")
+    for one in found:
+        table.add_row(
+            *(one[name] for name in ("id", "kind", "name", "role", "made_by")),
+            *(local_and_utc(one[name]) for name in ("created_at", "expires_at", "ended_at")),
+        )
+    _console().print(table if found else "no tokens yet: flashgrab token create")
+
+
+def print_staff_log(found: Sequence[Mapping[str, Any]]) -> None:
+    """One line a write."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("at", "who", "role", "what", "on", "outcome", "before", "after"):
+        table.add_column(column, overflow="fold")
+    for one in found:
+        table.add_row(
+            local_and_utc(one["at"]),
+            one["name"],
+            one["role"],
+            one["action"],
+            one["target"] or "-",
+            one["code"] or "unknown",
+            *("-" if one[side] is None else json.dumps(one[side]) for side in ("before", "after")),
+        )
+    _console().print(table if found else "nothing was done yet")
+
+
 def local_and_utc(text: str | None) -> str:
     """`2026-11-22 18:00:00 +0800 (10:00:00Z)`; "-" for none. The date of UTC only if it differs."""
     if text is None:

@@ -188,10 +188,18 @@ class Up:
             assert layout.centre.url is not None
             for line in await self._campaigns(layout.centre.url, folder):
                 self._say(line)
+            if link := await self._sign_in_link(layout.centre.url, folder):
+                self._say(f"sign in within 10 minutes, once: {link}")
             self._say(f"ready gateway={layout.gateway.url} centre={layout.centre.url}")
             return await watching
         finally:
             watching.cancel()
+
+    async def _sign_in_link(self, centre_url: str, folder: DataFolder) -> str | None:
+        from flashgrab.cli import campaigns
+
+        token = secretsfile.read_env_file(folder.secrets_file)["FLASHGRAB_ADMIN_TOKEN"]
+        return await asyncio.to_thread(campaigns.sign_in_link, centre_url, token)
 
     async def _campaigns(self, centre_url: str, folder: DataFolder) -> list[str]:
         if not self._options.demo and not self._options.campaigns:

@@ -178,6 +178,8 @@ async def _close(connection: Any, known: list[Mapping[str, int]]) -> None:
         "UPDATE campaigns SET applied_version = greatest(applied_version, 1)"
         " WHERE status <> 'DRAFT'"
     )
+    # who was let in at the time of the backup may have been put out since
+    await connection.execute("UPDATE staff SET ended_ms = coalesce(ended_ms, created_ms)")
     # one that was under way knew another ledger
     await connection.execute("DELETE FROM rebuilds WHERE step <> 'DONE'")
 

@@ -132,3 +132,11 @@ async def is_applied(pool: Pool, campaign_id: str, serial: int) -> bool:
     """Whether Redis has had this return in the campaign's present epoch."""
     async with pool.connection() as connection:
         return bool(await connection.fetchval(_IS_APPLIED, campaign_id, serial))
+
+
+async def state(pool: Pool, campaign_id: str, serial: int) -> str | None:
+    """The coupon's state; None where the ledger has none."""
+    query = "SELECT state FROM coupons WHERE campaign_id = $1 AND serial = $2"
+    async with pool.connection() as connection:
+        found: str | None = await connection.fetchval(query, campaign_id, serial)
+    return found

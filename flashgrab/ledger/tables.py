@@ -7,5 +7,6 @@ TABLES = (
     *("campaigns", "rounds", "operations", "rebuilds"),
     *("coupons", "returns", "voids", "dead"),
     *("offsets", "watermarks"),
+    *("staff", "staff_log"),
 )
 """Each after those that it refers to, so that rows can be written in this order."""

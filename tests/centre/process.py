@@ -31,12 +31,12 @@ def environment(servers: Servers, port: int, **changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def centre_process(servers: Servers) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def centre_process(servers: Servers, **changes: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A ready centre and its address; killed at the end of the block if it still runs."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
-        COMMAND, env=environment(servers, port), stderr=subprocess.PIPE, text=True
+        COMMAND, env=environment(servers, port, **changes), stderr=subprocess.PIPE, text=True
     )
     try:
         _wait_ready(process, url)

@@ -23,7 +23,8 @@ from flashgrab.store import Store
 ADMIN_TOKEN = "t" * 32
 NOW_MS = 1_800_000_000_000
 TABLES = (
-    "campaigns, rounds, operations, coupons, offsets, dead, watermarks, voids, returns, rebuilds"
+    "campaigns, rounds, operations, coupons, offsets, dead, watermarks, voids, returns, rebuilds,"
+    " staff, staff_log"
 )
 
 

@@ -74,6 +74,10 @@ async def _fill(url: str, coupons: int = 300) -> None:
         "INSERT INTO watermarks VALUES ('sale', 300, 8)",
         "INSERT INTO voids VALUES ('sale', 301, 400, 2)",
         "INSERT INTO returns VALUES ('sale', 7, 'op', 9, 1, NULL, NULL)",
+        "INSERT INTO staff VALUES"
+        " ('ab', 'token', 'ann', 'viewer', '\\x01', 'op4', NULL, 'root', 3, 9, 4)",
+        "INSERT INTO staff_log VALUES ('cd', 5, 'ann', 'viewer', 'ab', 'POST /x', 'sale', 'op5',"
+        " NULL, '{\"a\": 1}', 200, 'OK', 6)",
         "INSERT INTO rebuilds VALUES ('op3', 'sale', 'DONE', false, 2, 300, 400, '{}', 8, 9)",
     )
 
@@ -135,6 +139,16 @@ async def test_a_round_trip_changes_nothing(full: str, other: str, tmp_path: Pat
     assert [row for row in after["campaigns"] if "PUBLISHED" not in row] == drafts
     for table in set(TABLES) - {"campaigns", "operations", "rebuilds"}:
         assert after[table] == before[table]
+
+
+async def test_a_restore_lets_nobody_in(full: str, other: str, tmp_path: Path) -> None:
+    """A token of the backup may have been revoked since: all of them are over."""
+    await _run(full, "UPDATE staff SET ended_ms = NULL")
+    await backup(full, tmp_path / "b", StillClock(), nobody)
+    await _restore(other, tmp_path / "b")
+    connection = await asyncpg.connect(other)
+    assert await connection.fetchval("SELECT min(ended_ms) FROM staff") is not None
+    await connection.close()
 
 
 async def test_a_published_campaign_waits_for_its_rebuild(

@@ -24,7 +24,7 @@ def served(found: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]
 def test_every_route_is_described_and_nothing_else() -> None:
     """The document's paths and methods are those of the routes."""
     described = {(path, method) for path, item in document()["paths"].items() for method in item}
-    assert described == set(served(routes("t" * 16)))
+    assert described == set(served(routes()))
 
 
 def test_every_refusal_is_described() -> None:
@@ -42,8 +42,8 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_every_write_takes_an_idempotency_key() -> None:
-    """Each POST names the header as required."""
+    """Each POST of the API names the header as required; the page's session takes none."""
     for path, item in document()["paths"].items():
-        if "post" in item:
+        if "post" in item and path.startswith("/v1"):
             names = {p["name"] for p in item["post"]["parameters"] if p["required"]}
             assert "Idempotency-Key" in names, path

@@ -8,6 +8,7 @@ import httpx2
 import msgspec
 import pytest
 
+from centre.caller import EXPECTED
 from centre.openapi import document
 from centre.problems import Code
 from centre.requests import BODY_BYTES_MAX
@@ -85,7 +86,7 @@ async def test_management_is_for_the_administrator(
     headers = [("authorization", value) for value in authorization]
     async with client(served.base_url) as http:
         response = await http.request(method, path, headers=headers)
-    await refused(response, "TOKEN_INVALID", "expected Authorization: Bearer ADMIN_TOKEN")
+    await refused(response, "TOKEN_INVALID", EXPECTED)
     assert response.headers["www-authenticate"] == "Bearer"
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 
 import httpx2
+import psutil
 import pytest
 
 from flashgrab.ledger.migrate import head
@@ -73,3 +74,29 @@ async def test_a_newer_ledger_is_said_in_one_line(migrated: Servers) -> None:
         f"the ledger has schema 9999, this release knows {head()}:"
         " start the release that migrated it, or a newer one"
     )
+
+
+def test_a_public_host_is_warned_about(migrated: Servers) -> None:
+    """The centre starts where it is told to, and its log says what is missing."""
+    with centre_process(migrated, HOST="0.0.0.0") as (process, _url):
+        assert process.stderr is not None
+        assert "management_is_public" in process.stderr.readline()
+
+
+def test_a_public_host_needs_a_long_token(migrated: Servers) -> None:
+    """Exit 2: what may be short at home is tried by everybody elsewhere."""
+    done = ended(environment(migrated, 0, HOST="0.0.0.0", ADMIN_TOKEN="t" * 31))
+    assert done.returncode == 2
+    assert "FLASHGRAB_ADMIN_TOKEN: needs at least 32 characters" in done.stderr
+    assert "t" * 31 not in done.stderr
+
+
+def test_the_centre_listens_at_home_unless_told(migrated: Servers) -> None:
+    """Without HOST only this machine reaches the management calls."""
+    with centre_process(migrated) as (process, _url):
+        listening = [
+            connection.laddr.ip
+            for connection in psutil.Process(process.pid).net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert listening == ["127.0.0.1"] * 2  # management and metrics

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from centre.caller import EXPECTED
 from flashgrab.cli.app import main
 from flashgrab.cli.campaigns import Centre, new_operation
 from flashgrab.ledger.migrate import migrate
@@ -303,7 +304,7 @@ def test_a_return_is_once_and_final(
 def test_a_wrong_token_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 2; the token itself is not shown."""
     monkeypatch.setenv("FLASHGRAB_ADMIN_TOKEN", "another-token-of-mine")
-    line = "flashgrab: expected Authorization: Bearer ADMIN_TOKEN\n"
+    line = f"flashgrab: {EXPECTED}\n"
     assert run("list") == (2, "", line)
 
 

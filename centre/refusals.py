@@ -1,0 +1,42 @@
+"""What a route raised, as a problem: one place for all of them."""
+
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from centre.problems import Code, Problem, problem
+from flashgrab.errors import (
+    DefinitionInvalid,
+    LedgerUnavailable,
+    OperationRefused,
+    StoreUnavailable,
+)
+from flashgrab.ledger.operations import CampaignExists
+
+
+def refused(_request: Request[Any], error: Exception) -> Response:
+    """The answer to a request that ended with this."""
+    match error:
+        case Problem():
+            return problem(error.code, error.detail, **error.fields)
+        case CampaignExists():
+            fields = [
+                {"field": d.field, "there": d.there, "given": d.given} for d in error.differences
+            ]
+            return problem(Code.CAMPAIGN_EXISTS, str(error), differences=fields)
+        case OperationRefused():
+            return problem(Code[error.code], str(error))
+        case DefinitionInvalid():
+            return problem(Code.DEFINITION_INVALID, str(error))
+        case LedgerUnavailable() | StoreUnavailable():
+            detail = f"{type(error).__name__.removesuffix('Unavailable').lower()} does not answer"
+            return problem(Code.BACKEND_UNAVAILABLE, f"the {detail}; repeat with the same key")
+        case HTTPException(status_code=404):
+            return problem(Code.NOT_FOUND, "there is no such address; look at /openapi.json")
+        case HTTPException(status_code=405):
+            response = problem(Code.METHOD_NOT_ALLOWED, "the Allow header names the methods")
+            response.headers.update(error.headers or {})
+            return response
+    return problem(Code.INTERNAL_ERROR, "a fault of ours; the log of the centre says more")
