@@ -11,6 +11,7 @@ from unicodedata import category
 import msgspec
 from msgspec import Meta
 
+from flashgrab.challenge import BITS_MAX
 from flashgrab.clock import from_rfc3339
 from flashgrab.errors import DefinitionInvalid
 from flashgrab.explain import explain
@@ -73,6 +74,21 @@ class Limits(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     passes: Rate | None = None
 
 
+class Challenge(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked of a buyer before a pass, and when: where the risk rules say so, besides past
+    `calm` requests for passes a second (of one gateway process), or always.
+
+    `bits` is for flashgrab/challenge.py; each time that the demand is twice what is calm it takes
+    one more, up to `bits_max`.
+    """
+
+    kind: Literal["work", "captcha"] = "work"
+    ask: Literal["risk", "load", "always"] = "risk"
+    bits: Annotated[int, Meta(ge=1, le=BITS_MAX)] = 14
+    bits_max: Annotated[int, Meta(ge=1, le=BITS_MAX)] = 18
+    calm: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+
+
 class Definition(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A campaign as a merchandiser writes it (contract §3)."""
 
@@ -90,6 +106,7 @@ class Definition(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True)
     per_device: Annotated[int, Meta(ge=0, le=10_000)] = 0
     durability: Durability = "fsync"
     limits: Limits | None = None
+    challenge: Challenge | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -102,11 +119,13 @@ class Round(msgspec.Struct, frozen=True):
 
 
 def to_plain(definition: Definition) -> dict[str, Any]:
-    """As plain data. `durability` came later than the rest and is left out where it asks for what
-    there was before it: the release before reads such a definition too."""
+    """As plain data. `durability` and `challenge` came later than the rest and are left out where
+    they ask for what there was before them: the release before reads such a definition too."""
     plain: dict[str, Any] = msgspec.to_builtins(definition)
     if plain["durability"] == "fsync":
         del plain["durability"]
+    if plain["challenge"] is None:
+        del plain["challenge"]
     return plain
 
 
@@ -134,6 +153,8 @@ def parse(raw: Any, source: str) -> Definition:
         raise DefinitionInvalid(f"{source}: {explain(error, Definition)}") from None
     if not definition.name.strip() or any(category(c) in ("Cc", "Cs") for c in definition.name):
         raise DefinitionInvalid(f"{source}: name: expected text without control characters")
+    if definition.challenge and definition.challenge.bits_max < definition.challenge.bits:
+        raise DefinitionInvalid(f"{source}: challenge.bits_max: must not be below bits")
     fix_times(definition, 0, source)
     return definition
 

@@ -41,6 +41,10 @@ class Outcome(Enum):
     PASS_OTHER_CAMPAIGN = Answer(
         403, 0, "Pass of another campaign", "Ask for a pass of this campaign."
     )
+    BLOCKED = Answer(403, 0, "Not possible", "This request for a pass was not accepted.")
+    CHALLENGE_REQUIRED = Answer(
+        403, 0, "Challenge required", "Solve the challenge and ask again with X-Challenge-Answer."
+    )
     CAMPAIGN_NOT_FOUND = Answer(
         404, 0, "No such campaign", "Look at /v1/campaigns for the campaigns that are open."
     )

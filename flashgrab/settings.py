@@ -66,6 +66,11 @@ class GatewaySettings(PartSettings):
     limiter_wait_ms: int = Field(
         250, ge=10, le=5000, description="after which a request is counted without it, ms"
     )
+    risk_rules: str = Field("", description="TOML file of the risk rules; empty: no risk score")
+    captcha_verify_url: str = Field("", description="where a captcha's provider verifies answers")
+    captcha_secret: str = Field("", description="what the provider knows us by", repr=False)
+    captcha_site_key: str = Field("", description="public key of the captcha, told to buyers")
+    captcha_timeout_ms: int = Field(2000, ge=50, le=30_000, description="provider's answer, ms")
 
     @field_validator("limiter_url")
     @classmethod
@@ -101,6 +106,27 @@ class GatewaySettings(PartSettings):
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError("expected origins as https://shop.example[:port], no path, no *")
+        return value
+
+    @field_validator("captcha_verify_url")
+    @classmethod
+    def _captcha_verify_url(cls, value: str) -> str:
+        try:
+            url = urlsplit(value)
+            host, _ = url.hostname, url.port
+        except ValueError:
+            host = None
+        if value and (not host or url.scheme not in ("https", "http")):
+            raise ValueError("expected https://host/path")
+        if value and url.scheme == "http" and not is_loopback(host or ""):
+            raise ValueError("carries a secret: only https, except to loopback")
+        return value
+
+    @field_validator("captcha_secret")
+    @classmethod
+    def _captcha_secret(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("captcha_verify_url") and not value:
+            raise ValueError(f"{PREFIX}CAPTCHA_VERIFY_URL needs it")
         return value
 
     @field_validator("pass_keys")

@@ -64,6 +64,12 @@ METRICS: dict[str, Spec] = {
     "flashgrab_limited_alone": Spec(
         "counter", "Requests held to rate limits by one process alone, the limiter being away"
     ),
+    "flashgrab_risk_decisions": Spec(
+        "counter", "What the risk rules say of requests for passes", ("mode", "decision")
+    ),
+    "flashgrab_challenges": Spec(
+        "counter", "Challenges before a pass: asked, solved, wrong, unavailable", ("result",)
+    ),
     "flashgrab_redis_connects": Spec("counter", "Connections made to Redis by the grab path"),
     "flashgrab_not_warmed": Spec(
         "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")

@@ -25,15 +25,19 @@ from flashgrab.telemetry import Metrics
 from flashgrab.wire import Wire
 from gateway.call import Bounds
 from gateway.campaigns import Catalogue
+from gateway.captcha import Captcha
 from gateway.cors import Cors
 from gateway.cors import options as cors_options
 from gateway.desk import Desk
 from gateway.gateway import Gateway, State
+from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
 from gateway.memory import Memory
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
+from gateway.risk.rules import load_rules
+from gateway.risk.score import Risk
 from gateway.routes import ROUTES, http_error, server_error, store_error
 from gateway.watch import watch
 
@@ -114,6 +118,7 @@ async def running(
         desk=Desk(Cors(settings.cors_origins), clock, redis_clock),
         ready=Ready(redis_clock),
         limiter=Limiter(limits, settings.limiter_wait_ms, settings.queue_max, metrics),
+        guard=_guard(settings, metrics),
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
     metrics.alarms.of("gateway")
@@ -131,8 +136,20 @@ async def running(
         await gateway.catalogue.stop()
         await gateway.replica.stop()
         await gateway.limiter.stop()
+        await gateway.guard.close()
         await wire.stop()
         await store.close()
+
+
+def _guard(settings: GatewaySettings, metrics: Metrics) -> Guard:
+    risk = Risk(load_rules(settings.risk_rules)) if settings.risk_rules else None
+    captcha = None
+    if settings.captcha_verify_url:
+        captcha = Captcha(
+            settings.captcha_verify_url, settings.captcha_secret, settings.captcha_timeout_ms
+        )
+    keys = PassKeys.parse(settings.pass_keys)
+    return Guard(keys, metrics, risk, captcha, settings.captcha_site_key)
 
 
 async def _warm(wire: Wire, catalogue: Catalogue) -> None:

@@ -13,7 +13,14 @@ def options(origins: Sequence[str]) -> dict[str, Any]:
     return {
         "allow_origins": origins,
         "allow_methods": ["GET", "POST"],
-        "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "X-Device-Id"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "X-Device-Id",
+            "X-Challenge-Answer",
+            "X-Page-Stamp",
+        ],
         "expose_headers": ["Retry-After", "Location"],
         "max_age": 7200,
     }

@@ -14,6 +14,7 @@ from gateway.batch import Batcher
 from gateway.call import Bounds
 from gateway.campaigns import Campaign, Catalogue
 from gateway.desk import Desk
+from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
 from gateway.memory import Memory
@@ -42,6 +43,7 @@ class Gateway:
     desk: Desk
     ready: Ready
     limiter: Limiter
+    guard: Guard
     batchers: dict[str, Batcher] = field(default_factory=dict)
     local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
 

@@ -46,9 +46,11 @@ async def issue_pass(request: Request[State]) -> Response:
     if campaign.state.per_device and not device_id:
         detail = "This campaign limits devices: send X-Device-Id."
         return problem(Outcome.INVALID_REQUEST, detail=detail)
-    expires_ms = campaign.ends_at + AFTER_END_MS
-    if expires_ms <= gateway.clock.now_ms():
+    expires_ms, now_ms = campaign.ends_at + AFTER_END_MS, gateway.clock.now_ms()
+    if expires_ms <= now_ms:
         return problem(Outcome.ENDED)
+    if no := await gateway.guard.refusal(request, campaign, user_id, token, now_ms):
+        return no
     body = {
         "pass": issue(gateway.pass_keys, campaign_id, user_id, device_id, expires_ms),
         "campaign_id": campaign_id,

@@ -12,10 +12,13 @@ GRAB_REFUSALS = tuple(
     for o in Outcome
     if o.value.status >= 400
     and o.name not in ("IDENTITY_INVALID", "GRAB_NOT_FOUND", "NOT_FOUND", "METHOD_NOT_ALLOWED")
+    and o not in (Outcome.BLOCKED, Outcome.CHALLENGE_REQUIRED)
 )
 PASS_REFUSALS = (
     Outcome.INVALID_REQUEST,
     Outcome.IDENTITY_INVALID,
+    Outcome.BLOCKED,
+    Outcome.CHALLENGE_REQUIRED,
     Outcome.CAMPAIGN_NOT_FOUND,
     Outcome.REQUEST_TOO_LARGE,
     Outcome.RATE_LIMITED,
@@ -85,7 +88,12 @@ def document() -> dict[str, Any]:
     issue = {
         "summary": "An identity token for a pass",
         "security": [{"identity": []}],
-        "parameters": [_CAMPAIGN, _header("X-Device-Id", PERSON_ID)],
+        "parameters": [
+            _CAMPAIGN,
+            _header("X-Device-Id", PERSON_ID),
+            _header("X-Challenge-Answer", ".{1,4096}"),
+            _header("X-Page-Stamp", ".{1,512}"),
+        ],
         "responses": {"201": _answer("Issued", "Pass"), **_problems(PASS_REFUSALS)},
     }
     show = {
@@ -137,6 +145,7 @@ def document() -> dict[str, Any]:
             "/v1/campaigns/{campaign_id}": {"get": one},
             "/livez": {"get": {"summary": "Is the process alive", **health}},
             "/readyz": {"get": {"summary": "Can grabs be decided", **ready}},
+            "/static/challenge-worker.js": {"get": {"summary": "Solves challenges", **health}},
             "/openapi.json": {"get": {"summary": "This document", **health}},
             "/demo/identity": {"post": demo},
         },
@@ -185,6 +194,16 @@ def _schemas() -> dict[str, Any]:
         "grab_ids": {"type": "array", "items": text},
         "missing": {"type": "array", "items": text},
         "scope": {"enum": ["user", "device", "address", "campaign", "passes"]},
+        "challenge": _object(
+            {"kind": {"enum": ["work", "captcha"]}},
+            {
+                "token": text,
+                "bits": _WHOLE,
+                "parts": _WHOLE,
+                "expires_at": _TIME,
+                "site_key": text,
+            },
+        ),
     }
     return {
         "Grab": _object({**grab, "campaign_id": text}, {"replayed": {"const": True}}),
@@ -192,7 +211,7 @@ def _schemas() -> dict[str, Any]:
         "Pass": _object(
             {"pass": text, "campaign_id": text, "not_before": _TIME, "expires_at": _TIME}
         ),
-        "Campaign": _object(campaign, {"server_time": _TIME}),
+        "Campaign": _object(campaign, {"server_time": _TIME, "page_stamp": text}),
         "Campaigns": _object(
             {"campaigns": {"type": "array", "items": _object(campaign)}, "server_time": _TIME}
         ),

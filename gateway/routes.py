@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from hashlib import blake2s
 from typing import Any, NamedTuple
 
@@ -30,9 +31,12 @@ from gateway.decisions import Grant, read_grants
 from gateway.gateway import Gateway, State
 from gateway.issuing import issue_pass
 from gateway.openapi import document
+from gateway.page_files import challenge_worker
 from gateway.ratelimit import REFUSED, noted, refusal
 from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
 from gateway.requests import BODY_BYTES_MAX, CLOCKS_DIFFER, bad_body, bearer, read_body
+
+_NO_MORE: Mapping[str, str] = {}
 
 
 class Grab:
@@ -214,18 +218,22 @@ async def show_campaign(request: Request[State]) -> Response:
     if campaign.state is None:
         return problem(Outcome.NOT_WARMED)
     now_ms = gateway.redis_clock.now_ms()
-    return _cached(request, campaign_body(campaign, now_ms), now_ms)
+    stamp = gateway.guard.stamp(campaign.campaign_id, gateway.clock.now_ms())
+    more = {"page_stamp": stamp} if stamp else {}
+    return _cached(request, campaign_body(campaign, now_ms), now_ms, more)
 
 
-def _cached(request: Request[State], body: dict[str, Any], now_ms: int) -> Response:
-    """The tag is of the state alone: the server's time changes all the time."""
+def _cached(
+    request: Request[State], body: dict[str, Any], now_ms: int, more: Mapping[str, str] = _NO_MORE
+) -> Response:
+    """The tag is of the state alone: the server's time changes all the time, and what is `more`."""
     tag = f'W/"{blake2s(orjson.dumps(body), digest_size=8).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "public, max-age=1"}
     given = request.headers.get("if-none-match", "").split(",")
     wanted = [t.strip().removeprefix("W/") for t in given]  # the weak comparison of RFC 9110
     if tag.removeprefix("W/") in wanted or "*" in wanted:
         return Response(status_code=304, headers=headers)
-    return json_reply({**body, "server_time": to_rfc3339(now_ms)}, headers=headers)
+    return json_reply({**body, "server_time": to_rfc3339(now_ms), **more}, headers=headers)
 
 
 async def demo_identity(request: Request[State]) -> Response:
@@ -306,6 +314,7 @@ ROUTES = [
     Route("/v1/campaigns/{campaign_id}", show_campaign, methods=["GET"]),
     Route("/livez", livez, methods=["GET"]),
     Route("/readyz", readyz, methods=["GET"]),
+    Route("/static/challenge-worker.js", challenge_worker, methods=["GET"]),
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/demo/identity", demo_identity, methods=["POST"]),
 ]

@@ -22,6 +22,7 @@ from flashgrab.settings import GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from gateway.app import make_app
 from gateway.lane import Lane
+from gateway.risk.rules import RulesInvalid, load_rules
 
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
@@ -57,6 +58,12 @@ def serve(settings: GatewaySettings, processes: int) -> int:
     configure_logs("gateway", settings.log_json)
     open_files()
     metrics = Metrics()
+    if settings.risk_rules:
+        try:
+            load_rules(settings.risk_rules)
+        except RulesInvalid as error:
+            print(f"FLASHGRAB_RISK_RULES: {error}", file=sys.stderr)
+            return 2
     try:
         sock = listen(settings.host, settings.port)
     except OSError as error:

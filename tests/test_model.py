@@ -81,6 +81,7 @@ def test_the_file_of_the_contract_is_read_whole() -> None:
             )
         ],
         limits=None,
+        challenge=None,
     )
     two_hours = 2 * 3_600_000
     opens_at = 1_795_312_800_000
@@ -215,7 +216,7 @@ def test_relative_beside_absolute_is_judged_at_publish(
     assert str(caught.value) == f"f: {message}"
 
 
-FIELDS = "id, name, rule, rounds, per_user, per_device, durability, limits"
+FIELDS = "id, name, rule, rounds, per_user, per_device, durability, limits, challenge"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ PARTS: dict[str, type[PartSettings]] = {
 TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
 SECRETS = {
     "redis_url", "pass_keys", "identity_key", "postgres_url", "admin_token", "limiter_url",
+    "captcha_secret",
 }  # fmt: skip
 KEY = "k" * 40
 NEEDED = {"redis_url": "redis://127.0.0.1:6379/0", "pass_keys": f"k1:{KEY}"}

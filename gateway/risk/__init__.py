@@ -1,0 +1,1 @@
+"""How likely a request for a pass comes from no person: pure, of fixed memory, no I/O."""
