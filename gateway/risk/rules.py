@@ -53,6 +53,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     age_claim: Annotated[str, Meta(max_length=64)] = "account_created"
     young_h: Annotated[int, Meta(ge=1, le=100_000)] = 48
     odd_from: Annotated[int, Meta(ge=1, le=100)] = 2
+    fast_ms: Annotated[int, Meta(ge=0, le=60_000)] = 450
     browsers: Annotated[list[list[str]], Meta(max_length=16)] = msgspec.field(default_factory=list)
     rules: Annotated[list[Rule], Meta(min_length=1, max_length=100)]
 

@@ -30,7 +30,7 @@ class Risk:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._observer = Observer(rules.young_h, rules.browsers, rules.odd_from)
+        self._observer = Observer(rules.young_h, rules.browsers, rules.odd_from, rules.fast_ms)
         self._rules = [
             (rule.name, [Condition(text) for text in rule.when], rule.points)
             for rule in rules.rules

@@ -20,7 +20,7 @@ NAMES = {
     "device_accounts": "accounts on this device in the last ten minutes",
     "block_accounts": "accounts of this IPv4 /24 or IPv6 /64 in the last ten minutes",
     "block_young": "per cent of those that are young",
-    "block_odd": "per cent of those that came without a page or with an odd head",
+    "block_odd": "per cent of those without a page, too fast after it, or with an odd head",
     "page_missing": "1 where no page of ours was looked at",
     "page_ms": "from the page to this request, ms",
     "user_steady": "times in a row that this user came after the same pause",
@@ -46,7 +46,10 @@ class Asked:
 class Observer:
     """Turns requests into signals. Four counters of 6 MB each and two rhythms of 1.7 MB."""
 
-    def __init__(self, young_h: int, browsers: Sequence[Sequence[str]], odd_from: int) -> None:
+    def __init__(
+        self, young_h: int, browsers: Sequence[Sequence[str]], odd_from: int, fast_ms: int
+    ) -> None:
+        self._fast_ms = fast_ms
         self._young_h = young_h
         self._odd_from = odd_from
         self._browsers = [{name: place for place, name in enumerate(b)} for b in browsers]
@@ -77,7 +80,8 @@ class Observer:
     def _of_block(self, block: str, user: str, found: Signals, now_ms: int) -> Signals:
         accounts = self._block.add(block, user, now_ms)
         young = found.get("account_age_h", self._young_h) < self._young_h
-        odd = found["page_missing"] or found["head_odd"] >= self._odd_from
+        hasty = found.get("page_ms", 0) < self._fast_ms  # without a page too
+        odd = hasty or found["head_odd"] >= self._odd_from
         counted = [
             c.add(block, user, now_ms) if counts else c.count(block, now_ms)
             for c, counts in ((self._block_young, young), (self._block_odd, odd))

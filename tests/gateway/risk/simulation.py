@@ -1,4 +1,4 @@
-"""Judges a labelled crowd: `python -m tests.gateway.risk.simulation [--set test|tuning]`.
+"""Judges a labelled crowd: `python -m tests.gateway.risk.simulation [--set test|tuning|tuning-2]`.
 
 Stopped is what is challenged or refused. People are wronged by both.
 """
@@ -14,8 +14,9 @@ import msgspec
 from gateway.risk import rules as rules_module
 from gateway.risk.rules import Rules, load_rules
 from gateway.risk.score import Action, Risk
-from tests.gateway.risk.crowds import TEST, TUNING, Crowd, Labelled
+from tests.gateway.risk.crowds import TEST, TUNING, TUNING_2, Crowd, Labelled
 
+SETS = {"test": TEST, "tuning": TUNING, "tuning-2": TUNING_2}
 SHIPPED = Path(rules_module.__file__).with_name("rules.toml")
 
 
@@ -89,10 +90,10 @@ def report(findings: Findings, *, why: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set", choices=["test", "tuning"], default="test")
+    parser.add_argument("--set", choices=list(SETS), default="test")
     parser.add_argument("--why", action="store_true", help="reasons of what went wrong")
     chosen = parser.parse_args()
-    crowd = Crowd(TEST if chosen.set == "test" else TUNING)
+    crowd = Crowd(SETS[chosen.set])
     print(report(judge(crowd.requests(), enforced()), why=chosen.why))
 
 

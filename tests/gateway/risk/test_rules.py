@@ -111,7 +111,7 @@ def test_blocks_of_addresses(address: str, block: str) -> None:
 
 def test_heads_of_browsers_and_of_libraries() -> None:
     """The order of a browser is no reproach, a proxy's fields are none either; a library's is."""
-    observer = Observer(48, enforced().browsers, 2)
+    observer = Observer(48, enforced().browsers, 2, 450)
     for head in (CHROME, FIREFOX, SAFARI):
         assert observer.oddness(head) == 0
         assert observer.oddness(("x-forwarded-for", *head, "via")) == 0

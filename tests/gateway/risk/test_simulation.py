@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.risk.rules import parse_rules
-from tests.gateway.risk.crowds import TEST, TUNING, Crowd, Labelled, Parameters
+from tests.gateway.risk.crowds import TEST, TUNING, TUNING_2, Crowd, Labelled, Parameters
 from tests.gateway.risk.simulation import Findings, enforced, judge
 
 
@@ -34,7 +34,8 @@ def test_the_hard_honest_cases_are_let_through(found: Findings) -> None:
 def test_the_test_set_is_another_one() -> None:
     """Not one parameter is that of the tuning."""
     names = Parameters.__dataclass_fields__
-    assert [n for n in names if getattr(TEST, n) == getattr(TUNING, n)] == []
+    for other in (TUNING, TUNING_2):
+        assert [n for n in names if getattr(TEST, n) == getattr(other, n)] == []
 
 
 def test_without_rules_nothing_is_stopped(tested: list[Labelled]) -> None:
