@@ -84,6 +84,9 @@ class Alarm(Enum):
     LIMITER_GONE = Meaning(
         "limiter-gone", ("gateway",), "rate limits are held by each gateway process alone"
     )
+    LOGIN_KEYS = Meaning(
+        "login-keys", ("gateway",), "the file of the login's keys can't be used; the last ones stay"
+    )
     PROCESS_DIED = Meaning("process-died", ("gateway",), "a process of the gateway has died")
     KAFKA_GONE = Meaning("kafka-gone", ("relay", "worker", "centre"), "Kafka does not answer")
     KAFKA_LOST_LOG = Meaning("kafka-lost-log", ("relay", "worker"), "Kafka has another log")

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flashgrab.passes import PassKeys
 from flashgrab.scripts import READS, SCHEMA
+from flashgrab.shop_tokens import ShopTokens
 
 PREFIX = "FLASHGRAB_"
 
@@ -48,8 +49,24 @@ class GatewaySettings(PartSettings):
     metrics_port: int = Field(9100, ge=0, le=65535, description="loopback port of /metrics")
     pass_keys: str = Field(description="kid:key,… the first signs, all verify", repr=False)
     identity_key: str = Field("", description="HS256 secret of the shop's tokens", repr=False)
+    identity_key_old: str = Field(
+        "", description="HS256 secret that is taken besides, while the shop changes it", repr=False
+    )
+    identity_jwks: str = Field(
+        "",
+        description="file with the public keys of the shop's login (JWKS or PEM; RS256, EdDSA),"
+        " read again when it changes",
+    )
     identity_audience: str = Field("", description="aud that tokens must carry; empty: any")
     identity_issuer: str = Field("", description="iss that tokens must carry; empty: any")
+    shop_tokens: str = Field(
+        "", description="name:SHA-256,… of the tokens of the shop's own backend", repr=False
+    )
+    receipt_key: str = Field(
+        "",
+        description="kid:key,… (flashgrab receipt key); the first signs receipts, all are told",
+        repr=False,
+    )
     demo: bool = Field(False, description="POST /demo/identity; loopback only")
     request_deadline_ms: int = Field(2000, ge=50, le=60_000, description="answer within, ms")
     batch_max: int = Field(1000, ge=1, le=1000, description="requests of one script call")
@@ -135,7 +152,22 @@ class GatewaySettings(PartSettings):
         PassKeys.parse(value)
         return value
 
-    @field_validator("identity_key")
+    @field_validator("shop_tokens")
+    @classmethod
+    def _shop_tokens(cls, value: str) -> str:
+        ShopTokens.parse(value)
+        return value
+
+    @field_validator("receipt_key")
+    @classmethod
+    def _receipt_key(cls, value: str) -> str:
+        if value:
+            from flashgrab.receipts import ReceiptKeys  # no other part has a use for cryptography
+
+            ReceiptKeys.parse(value)
+        return value
+
+    @field_validator("identity_key", "identity_key_old")
     @classmethod
     def _identity_key(cls, value: str) -> str:
         if value and len(value) < 32:

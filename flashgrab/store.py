@@ -335,6 +335,13 @@ class Store:
         """One user's entry, "" where there is none."""
         return await self._do(self._redis.hget(keys.holders(campaign_id), user_id)) or ""
 
+    async def entries_of(self, user_id: str, campaign_ids: Sequence[str]) -> list[str]:
+        """One user's entries in these campaigns in their order, "" where there is none."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for campaign_id in campaign_ids:
+                pipe.hget(keys.holders(campaign_id), user_id)
+            return [entry or "" for entry in await self._do(pipe.execute())]
+
     async def holders_of(self, campaign_id: str, user_ids: Sequence[str]) -> list[str]:
         """The entries of these users in their order, "" where there is none."""
         if not user_ids:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 from starlette.applications import Starlette
@@ -15,9 +16,11 @@ from flashgrab.alarms import Alarm
 from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError
 from flashgrab.passes import PassKeys
+from flashgrab.receipts import ReceiptKeys
 from flashgrab.replica import Replica
 from flashgrab.scripts import GRAB, LIMIT
 from flashgrab.settings import GatewaySettings
+from flashgrab.shop_tokens import ShopTokens
 from flashgrab.state import GatewayReport
 from flashgrab.store import Store
 from flashgrab.tasks import end
@@ -33,6 +36,7 @@ from gateway.gateway import Gateway, State
 from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
+from gateway.login_keys import LoginKeys
 from gateway.memory import Memory
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
@@ -103,9 +107,9 @@ async def running(
     gateway = Gateway(
         bounds=Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms),
         pass_keys=PassKeys.parse(settings.pass_keys),
-        identity=Identity(
-            settings.identity_key, settings.identity_audience, settings.identity_issuer, clock
-        ),
+        identity=_identity(settings, metrics, clock),
+        shop_tokens=ShopTokens.parse(settings.shop_tokens),
+        receipt_keys=ReceiptKeys.parse(settings.receipt_key),
         demo=settings.demo,
         clock=clock,
         redis_clock=redis_clock,
@@ -127,6 +131,9 @@ async def running(
     tasks = [asyncio.create_task(_report(gateway, report_due), name="report")]
     try:
         await gateway.limiter.start()
+        if (login_keys := gateway.identity.file) is not None:
+            await login_keys.look()
+            tasks.append(asyncio.create_task(login_keys.follow(), name="login_keys"))
         await _warm(wire, gateway.catalogue)
         tasks.append(asyncio.create_task(watch(gateway), name="watch"))
         yield gateway
@@ -150,6 +157,18 @@ def _guard(settings: GatewaySettings, metrics: Metrics) -> Guard:
         )
     keys = PassKeys.parse(settings.pass_keys)
     return Guard(keys, metrics, risk, captcha, settings.captcha_site_key)
+
+
+def _identity(settings: GatewaySettings, metrics: Metrics, clock: Clock) -> Identity:
+    path = settings.identity_jwks
+    return Identity(
+        settings.identity_key,
+        settings.identity_audience,
+        settings.identity_issuer,
+        clock,
+        settings.identity_key_old,
+        LoginKeys(Path(path), metrics.alarms) if path else None,
+    )
 
 
 async def _warm(wire: Wire, catalogue: Catalogue) -> None:

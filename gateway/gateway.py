@@ -6,7 +6,9 @@ from typing import TypedDict
 from flashgrab.clock import Clock
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import PassKeys
+from flashgrab.receipts import ReceiptKeys
 from flashgrab.replica import Replica
+from flashgrab.shop_tokens import ShopTokens
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, Tally
 from flashgrab.wire import Calls, Wire
@@ -31,6 +33,8 @@ class Gateway:
     bounds: Bounds
     pass_keys: PassKeys
     identity: Identity
+    shop_tokens: ShopTokens
+    receipt_keys: ReceiptKeys
     demo: bool
     clock: Clock
     redis_clock: RedisClock

@@ -23,8 +23,8 @@ async def issue_pass(request: Request[State]) -> Response:
     device_id = request.headers.get("x-device-id", "")
     if wrong := await _wrong_form(request, campaign_id, device_id):
         return wrong
-    if not gateway.identity.key:
-        detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY."
+    if not gateway.identity.has_keys:
+        detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY or _JWKS."
         return problem(Outcome.BACKEND_UNAVAILABLE, detail=detail)
     if not gateway.redis_clock.trusted:
         return problem(Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)

@@ -26,14 +26,23 @@ PASS_REFUSALS = (
     Outcome.BACKEND_UNAVAILABLE,
 )
 SHOW_REFUSALS = (
+    Outcome.INVALID_REQUEST,
     Outcome.PASS_INVALID,
     Outcome.GRAB_NOT_FOUND,
+    Outcome.NOT_WARMED,
+    Outcome.BACKEND_UNAVAILABLE,
+)
+LIST_REFUSALS = (
+    Outcome.INVALID_REQUEST,
+    Outcome.IDENTITY_INVALID,
+    Outcome.CAMPAIGN_NOT_FOUND,
     Outcome.NOT_WARMED,
     Outcome.BACKEND_UNAVAILABLE,
 )
 
 _TIME = {"type": "string", "format": "date-time"}
 _WHOLE = {"type": "integer"}
+_JWK = {name: {"type": "string"} for name in ("kty", "crv", "use", "alg", "kid", "x")}
 
 
 def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -69,6 +78,11 @@ def _header(name: str, pattern: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "schema": schema}
 
 
+def _query(name: str, pattern: str, *, required: bool = False) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    return {"name": name, "in": "query", "required": required, "schema": schema}
+
+
 _CAMPAIGN = _path("campaign_id", CAMPAIGN_ID)
 
 
@@ -97,13 +111,26 @@ def document() -> dict[str, Any]:
         "responses": {"201": _answer("Issued", "Pass"), **_problems(PASS_REFUSALS)},
     }
     show = {
-        "summary": "What became of a grab, for its owner",
-        "security": [{"pass": []}, {"identity": []}],
-        "parameters": [_path("grab_id", CAMPAIGN_ID + "-[1-9][0-9]*")],
+        "summary": "What became of a grab, for its owner; for the shop with ?user=, its owner",
+        "security": [{"pass": []}, {"identity": []}, {"shop": []}],
+        "parameters": [
+            _path("grab_id", CAMPAIGN_ID + "-[1-9][0-9]*"),
+            _query("user", PERSON_ID),
+        ],
         "responses": {
             "200": _answer("The grab", "GrabState"),
             **_problems(SHOW_REFUSALS),
         },
+    }
+    held = {
+        "summary": "All grants of a user, for the shop's own backend",
+        "security": [{"shop": []}],
+        "parameters": [_query("user", PERSON_ID, required=True), _query("campaign", CAMPAIGN_ID)],
+        "responses": {"200": _answer("The grants", "UserGrabs"), **_problems(LIST_REFUSALS)},
+    }
+    receipt_keys = {
+        "summary": "The public keys of receipts (JWKS)",
+        "responses": {"200": _answer("The keys; none where none are signed", "ReceiptKeys")},
     }
     one = {
         "summary": "Public state of a campaign",
@@ -140,7 +167,9 @@ def document() -> dict[str, Any]:
         "paths": {
             "/v1/campaigns/{campaign_id}/grabs": {"post": grab},
             "/v1/campaigns/{campaign_id}/passes": {"post": issue},
+            "/v1/grabs": {"get": held},
             "/v1/grabs/{grab_id}": {"get": show},
+            "/v1/receipt-keys": {"get": receipt_keys},
             "/v1/campaigns": {"get": every},
             "/v1/campaigns/{campaign_id}": {"get": one},
             "/livez": {"get": {"summary": "Is the process alive", **health}},
@@ -153,6 +182,11 @@ def document() -> dict[str, Any]:
             "securitySchemes": {
                 "pass": {"type": "http", "scheme": "bearer", "description": "a pass"},
                 "identity": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "shop": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "of FLASHGRAB_SHOP_TOKENS",
+                },
             },
             "schemas": _schemas(),
         },
@@ -177,6 +211,12 @@ def _schemas() -> dict[str, Any]:
         "per_device": _WHOLE,
         "rule": {"type": "object"},
         "rounds": {"type": "array", "items": _object(round_)},
+    }
+    receipt = {"type": "string", "description": "compact JWS, EdDSA; where receipts are signed"}
+    not_warmed = {
+        "type": "array",
+        "items": text,
+        "description": "campaigns of which nothing is known now: the user may hold something there",
     }
     grab_state = {"enum": ["GRANTED", "PERSISTED", "RETURNED"]}
     grab = {"grab_id": text, "serial": _WHOLE, "round": _WHOLE, "state": grab_state}
@@ -207,7 +247,15 @@ def _schemas() -> dict[str, Any]:
     }
     return {
         "Grab": _object({**grab, "campaign_id": text}, {"replayed": {"const": True}}),
-        "GrabState": _object(grab),
+        "GrabState": _object(grab, {"receipt": receipt}),
+        "UserGrabs": _object(
+            {
+                "user_id": text,
+                "grabs": {"type": "array", "items": _object({**grab, "campaign_id": text})},
+                "not_warmed": not_warmed,
+            }
+        ),
+        "ReceiptKeys": _object({"keys": {"type": "array", "items": _object(_JWK)}}),
         "Pass": _object(
             {"pass": text, "campaign_id": text, "not_before": _TIME, "expires_at": _TIME}
         ),

@@ -1,6 +1,5 @@
 """The gateway's HTTP (contract §2) as ordinary Starlette routes: the readable form."""
 
-import asyncio
 import secrets
 from collections.abc import Mapping
 from hashlib import blake2s
@@ -13,28 +12,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flashgrab import keys
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import (
     OWN_REQUEST_PREFIX,
     is_campaign_id,
     is_idempotency_key,
     is_user_id,
-    split_grab_id,
 )
 from flashgrab.limits import Policies, networks
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import Pass
 from gateway.address import host_of
 from gateway.campaigns import Campaign
-from gateway.decisions import Grant, read_grants
 from gateway.gateway import Gateway, State
 from gateway.issuing import issue_pass
 from gateway.openapi import document
 from gateway.page_files import challenge_worker
 from gateway.ratelimit import REFUSED, noted, refusal
-from gateway.replies import campaign_body, grab_reply, grant_state, json_reply, problem
+from gateway.replies import campaign_body, grab_reply, json_reply, problem
 from gateway.requests import BODY_BYTES_MAX, CLOCKS_DIFFER, bad_body, bearer, read_body
+from gateway.showing import list_grabs, receipt_keys, show_grab
 
 _NO_MORE: Mapping[str, str] = {}
 
@@ -148,59 +145,6 @@ def _checked_pass(gateway: Gateway, authorization: bytes) -> Pass | None:
     return gateway.pass_keys.check(token, gateway.clock.now_ms()) if token else None
 
 
-async def show_grab(request: Request[State]) -> Response:
-    """GET /v1/grabs/{grab_id}: what became of a grab, for its owner only."""
-    gateway = request.state["gateway"]
-    named = split_grab_id(request.path_params["grab_id"])
-    if not gateway.redis_clock.trusted:
-        return problem(Outcome.BACKEND_UNAVAILABLE, detail=CLOCKS_DIFFER)
-    authorization = request.headers.get("authorization", "").encode("latin-1")
-    who = _checked_pass(gateway, authorization)
-    user_id = who.user_id if who else None
-    if user_id is None and gateway.identity.key and (token := bearer(authorization)):
-        user_id = gateway.identity.check(token)
-    if user_id is None:
-        return problem(Outcome.PASS_INVALID)
-    campaign = gateway.catalogue.get(named[0]) if named else None
-    if named is None or campaign is None or (who and who.campaign_id != named[0]):
-        return problem(Outcome.GRAB_NOT_FOUND)
-    try:
-        async with asyncio.timeout(gateway.bounds.deadline_ms / 1000):
-            grant = await _grant(gateway, campaign, user_id, *named)
-    except TimeoutError:
-        return problem(Outcome.BACKEND_UNAVAILABLE)
-    if grant is not None:
-        body = {
-            "grab_id": request.path_params["grab_id"],
-            "state": grant_state(campaign, grant),
-            "serial": grant.serial,
-            "round": grant.round,
-        }
-        return json_reply(body, headers={"Cache-Control": "no-store"})
-    if campaign.missing or campaign.state is None or campaign.state.run != gateway.wire.run_id:
-        return problem(Outcome.NOT_WARMED)  # this server may know less than was granted
-    return problem(Outcome.GRAB_NOT_FOUND)
-
-
-async def _grant(
-    gateway: Gateway, campaign: Campaign, user_id: str, campaign_id: str, serial: int
-) -> Grant | None:
-    """A user's grant by its serial. What the ledger has can be shown; where a campaign waits for a
-    replica, what it has not only when a replica has it."""
-    found = _of_serial(await gateway.store.holder(campaign_id, user_id), serial)
-    waits = campaign.state is not None and campaign.state.waits_for_replica
-    if found is None or not waits or found.seq <= campaign.watermark:
-        return found
-    gateway.replica.start()
-    key, within_ms = keys.holders(campaign_id), gateway.bounds.deadline_ms
-    entry = await gateway.replica.read(within_ms, "HGET", key, user_id)
-    return _of_serial((entry or b"").decode(), serial)
-
-
-def _of_serial(entry: str, serial: int) -> Grant | None:
-    return next((grant for grant in read_grants(entry) if grant.serial == serial), None)
-
-
 async def list_campaigns(request: Request[State]) -> Response:
     """GET /v1/campaigns: the public state of every campaign."""
     gateway = request.state["gateway"]
@@ -309,7 +253,9 @@ async def server_error(_request: Request, _error: Exception) -> Response:
 ROUTES = [
     Route("/v1/campaigns/{campaign_id}/grabs", Grab(), methods=["POST"]),
     Route("/v1/campaigns/{campaign_id}/passes", issue_pass, methods=["POST"]),
+    Route("/v1/grabs", list_grabs, methods=["GET"]),
     Route("/v1/grabs/{grab_id}", show_grab, methods=["GET"]),
+    Route("/v1/receipt-keys", receipt_keys, methods=["GET"]),
     Route("/v1/campaigns", list_campaigns, methods=["GET"]),
     Route("/v1/campaigns/{campaign_id}", show_campaign, methods=["GET"]),
     Route("/livez", livez, methods=["GET"]),

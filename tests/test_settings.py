@@ -29,6 +29,7 @@ TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
 SECRETS = {
     "redis_url", "pass_keys", "identity_key", "postgres_url", "admin_token", "limiter_url",
     "captcha_secret",
+    "identity_key_old", "shop_tokens", "receipt_key",
 }  # fmt: skip
 KEY = "k" * 40
 NEEDED = {"redis_url": "redis://127.0.0.1:6379/0", "pass_keys": f"k1:{KEY}"}
@@ -245,6 +246,9 @@ def test_origins_are_exact(origin: str) -> None:
             ["METRICS_PORT", "PORT", "QUEUE_MAX"],
         ),
         ({"identity_key": "x" * 31}, ["IDENTITY_KEY"]),
+        ({"identity_key_old": "x" * 31}, ["IDENTITY_KEY_OLD"]),
+        ({"shop_tokens": "till"}, ["SHOP_TOKENS"]),
+        ({"receipt_key": "r1:short"}, ["RECEIPT_KEY"]),
     ],
 )
 def test_bounds(changes: dict[str, Any], names: list[str]) -> None:

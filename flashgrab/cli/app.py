@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "campaign": ("flashgrab.cli.campaign", "Create, show, publish and manage campaigns."),
     "pass": ("flashgrab.cli.passes", "Mint passes for load tests."),
     "token": ("flashgrab.cli.token", "Let staff in and out; who did what."),
+    "receipt": ("flashgrab.cli.receipt", "Check signed receipts offline; make their keys."),
     "audit": ("flashgrab.cli.audit", "Do the books balance? Recounts everything."),
     "backup": ("flashgrab.cli.backup", "Write definitions and ledger to a file."),
     "restore": ("flashgrab.cli.restore", "Make the ledger what a backup says, and rebuild."),
