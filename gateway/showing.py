@@ -47,11 +47,12 @@ async def show_grab(request: Request[State]) -> Response:
         return problem(Outcome.GRAB_NOT_FOUND)
     try:
         async with asyncio.timeout(gateway.bounds.deadline_ms / 1000):
-            entry = await gateway.store.holder(named[0], user_id)
-            grants = await _told(gateway, campaign, user_id, read_grants(entry))
+            held = read_grants(await gateway.store.holder(named[0], user_id))
+            found = tuple(grant for grant in held if grant.serial == named[1])
+            told = await _told(gateway, campaign, user_id, found)
     except TimeoutError:
         return problem(Outcome.BACKEND_UNAVAILABLE)
-    grant = next((grant for grant in grants if grant.serial == named[1]), None)
+    grant = next((grant for grant in told if grant.serial == named[1]), None)
     if grant is not None:
         body = _body(campaign, named[0], grant)
         if gateway.receipt_keys and not is_shop:
@@ -120,8 +121,8 @@ async def _held(
 async def _told(
     gateway: Gateway, campaign: Campaign, user_id: str, grants: tuple[Grant, ...]
 ) -> tuple[Grant, ...]:
-    """A user's grants as they may be told. What the ledger has can be shown; where a campaign waits
-    for a replica, what it has not only when a replica has it."""
+    """Grants of a user as they may be told. What the ledger has can be shown; where a campaign
+    waits for a replica, what it has not only when a replica has it (then with all his others)."""
     waits = campaign.state is not None and campaign.state.waits_for_replica
     if not waits or all(grant.seq <= campaign.watermark for grant in grants):
         return grants

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from hashlib import sha256
 
 import httpx2
 import pytest
@@ -19,6 +20,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("replica")]
 
 DEADLINE_MS = 900
 SLACK_S = 1.0  # the machine may be busy
+SHOP_TOKEN = "till-" + "t" * 40
+SHOP = {"authorization": f"Bearer {SHOP_TOKEN}"}
+TILL = f"till:{sha256(SHOP_TOKEN.encode()).hexdigest()}"
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +39,18 @@ async def pair(server: Valkey, anyio_backend: str) -> AsyncIterator[Pair]:
 
 @pytest.fixture
 async def one(pair: Pair) -> AsyncIterator[Served]:
-    async with serving(pair.primary.url, request_deadline_ms=DEADLINE_MS) as gateway:
+    async with serving(
+        pair.primary.url, request_deadline_ms=DEADLINE_MS, shop_tokens=TILL
+    ) as gateway:
         yield gateway
 
 
 @pytest.fixture
 async def other(pair: Pair) -> AsyncIterator[Served]:
     """A second gateway, which knows nothing of what the first one was told."""
-    async with serving(pair.primary.url, request_deadline_ms=DEADLINE_MS) as gateway:
+    async with serving(
+        pair.primary.url, request_deadline_ms=DEADLINE_MS, shop_tokens=TILL
+    ) as gateway:
         yield gateway
 
 
@@ -95,6 +103,7 @@ async def test_a_replica_that_lags(pair: Pair, one: Served, other: Served) -> No
         shown = [
             await g.http.get(f"/v1/grabs/{campaign_id}-1", headers=bearer) for g in (one, other)
         ]
+        shown += [await g.http.get("/v1/grabs?user=anna", headers=SHOP) for g in (one, other)]
         for answer in shown:
             assert_problem(answer, 503, "BACKEND_UNAVAILABLE")
         assert one.known(campaign_id).floor == other.known(campaign_id).floor == 1
@@ -106,6 +115,8 @@ async def test_a_replica_that_lags(pair: Pair, one: Served, other: Served) -> No
         limited = assert_problem(await gateway.grab(campaign_id, "anna", "m"), 409, "USER_LIMIT")
         assert limited["grab_ids"] == [f"{campaign_id}-1"]
         assert (await gateway.http.get(f"/v1/grabs/{campaign_id}-1", headers=bearer)).is_success
+        listed = await gateway.http.get("/v1/grabs?user=anna", headers=SHOP)
+        assert f"{campaign_id}-1" in {grab["grab_id"] for grab in listed.json()["grabs"]}
     assert await one.facts(campaign_id) == facts
 
 
