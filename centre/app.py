@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from centre.apply import Applier
 from centre.caller import Staff
+from centre.lists import Lists
 from centre.problems import Problem
 from centre.rebuild import Rebuilder
 from centre.refusals import refused
@@ -22,6 +23,7 @@ from flashgrab.errors import FlashgrabError, LedgerUnavailable
 from flashgrab.ledger.migrate import WAITING, SchemaNewer, migrate
 from flashgrab.ledger.operations import Operations
 from flashgrab.ledger.pool import Pool
+from flashgrab.segments import SegmentKey
 from flashgrab.settings import CentreSettings, is_loopback
 from flashgrab.store import Store
 from flashgrab.tasks import end
@@ -84,6 +86,8 @@ def make_app(
                 secure=settings.behind_tls,
                 sign_in=settings.behind_tls or is_loopback(settings.host),
             ),
+            lists=Lists(pool, store, now),
+            segment_key=SegmentKey.parse(settings.segment_key) if settings.segment_key else None,
         )
         loops: list[asyncio.Task[None]] = []
         starting = _start(centre, settings, alarms, cannot_go_on, loops)
@@ -139,3 +143,4 @@ async def _start(
     # not a TaskGroup: it cancels its tasks once only, which flashgrab/tasks.py says is not enough
     loops.append(asyncio.create_task(centre.applier.run(), name="applier"))
     loops.append(asyncio.create_task(centre.rebuilder.run(), name="rebuilder"))
+    loops.append(asyncio.create_task(centre.lists.run(), name="lists"))

@@ -255,7 +255,7 @@ class Applier:
 
 def public(campaign: Campaign) -> dict[str, object]:
     """The part of the definition that gateways show and work by."""
-    shown = ("id", "name", "rule", "limits", "durability", "challenge")
+    shown = ("id", "name", "rule", "limits", "durability", "challenge", "audience", "segment")
     return {name: value for name, value in campaign.definition.items() if name in shown}
 
 

@@ -8,10 +8,12 @@ import msgspec
 from centre import openapi_staff
 from centre.ops import SignIn
 from centre.problems import Code
-from centre.requests import Empty, Rebuild, Restock
+from centre.requests import AddBlock, Empty, Rebuild, RemoveBlock, Restock
 from centre.staff_routes import NewToken
 from flashgrab import __version__
+from flashgrab.blocks import KINDS
 from flashgrab.ids import CAMPAIGN_ID, GRAB_ID, IDEMPOTENCY_KEY
+from flashgrab.ledger import blocks
 from flashgrab.ledger.campaigns import PAGE_MAX
 from flashgrab.model import Definition
 
@@ -112,8 +114,50 @@ def _return() -> dict[str, Any]:
     }
 
 
+def _page(limit_max: int) -> list[dict[str, Any]]:
+    limit = {"type": "integer", "minimum": 1, "maximum": limit_max, "default": limit_max}
+    return [
+        {"name": "after", "in": "query", "schema": _TEXT},
+        {"name": "limit", "in": "query", "schema": limit},
+    ]
+
+
+def _segment() -> dict[str, Any]:
+    refusals = (Code.CAMPAIGN_NOT_FOUND, Code.STATUS_CONFLICT)
+    return {
+        "get": {
+            "summary": "How many users a campaign is for",
+            "parameters": [_CAMPAIGN],
+            "responses": {
+                "200": _answer("The segment", _ref("Segment")),
+                **_problems(*refusals, *_ALWAYS),
+            },
+        },
+        "put": {
+            "summary": "The users that a campaign is for, one id a line",
+            "parameters": [_CAMPAIGN, _KEY],
+            "requestBody": {"required": True, "content": {"text/plain": {"schema": _TEXT}}},
+            "responses": {
+                "200": _answer("Loaded, or there before", _ref("SegmentLoaded")),
+                **_problems(*_WRITING, *refusals, Code.SEGMENT_INVALID),
+            },
+        },
+    }
+
+
+def _block(summary: str, body: str, answer: str, *more: Code) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "parameters": [_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(body)}},
+        },
+        "responses": {"200": _answer("Done", _ref(answer)), **_problems(*_WRITING, *more)},
+    }
+
+
 def _campaigns() -> dict[str, Any]:
-    limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_MAX}
     definition = {
         "application/json": {"schema": _ref("Definition")},
         "application/toml": {"schema": _TEXT},
@@ -121,10 +165,7 @@ def _campaigns() -> dict[str, Any]:
     return {
         "get": {
             "summary": "Campaigns by id",
-            "parameters": [
-                {"name": "after", "in": "query", "schema": _TEXT},
-                {"name": "limit", "in": "query", "schema": limit},
-            ],
+            "parameters": _page(PAGE_MAX),
             "responses": {
                 "200": _answer("A page", _ref("Campaigns")),
                 **_problems(Code.INVALID_REQUEST, *_ALWAYS),
@@ -184,6 +225,23 @@ def document() -> dict[str, Any]:
                     Code.SIGN_IN_NEEDS_TLS,
                 ),
             ),
+            f"{one}/segment": _segment(),
+            "/v1/blocks": {
+                "get": {
+                    "summary": "What is blocked now, by kind and subject",
+                    "parameters": _page(blocks.PAGE_MAX),
+                    "responses": {
+                        "200": _answer("A page", _ref("Blocks")),
+                        **_problems(Code.INVALID_REQUEST, *_ALWAYS),
+                    },
+                },
+                "post": _block(
+                    "No pass and no grab for somebody", "AddBlock", "Blocked", Code.BLOCKLIST_FULL
+                ),
+            },
+            "/v1/blocks/remove": {
+                "post": _block("Let somebody in again", "RemoveBlock", "Unblocked")
+            },
             "/livez": {
                 "get": {"summary": "Is the process alive", "responses": yes, "security": []}
             },
@@ -261,6 +319,17 @@ def _schemas() -> dict[str, Any]:
         "repeated": done["repeated"],
         "applied": {**_FLAG, "description": "Redis has it: the coupon can be granted again"},
     }
+    segment = {"campaign_id": _TEXT, "segment": _TEXT, "members": _WHOLE}
+    segment_loaded = {
+        **segment,
+        **dict.fromkeys(("action", "operation", "stamp"), _TEXT),
+        "version": {**_WHOLE, "description": "of the campaign; a list does not change it"},
+        "repeated": done["repeated"],
+        "there": {**_FLAG, "description": "the same list was there"},
+        "applied": {**_FLAG, "description": "Redis has it, and every gateway within a second"},
+    }
+    whom = {"kind": {"enum": list(KINDS)}, "subject": _TEXT}
+    block = {**whom, "why": _TEXT, "by": _TEXT, "until": _or_null(_TIME), "since": _TIME}
     details = {
         "round": _WHOLE,
         "quota": _WHOLE,
@@ -281,7 +350,7 @@ def _schemas() -> dict[str, Any]:
         "differences": {"type": "array", "items": difference},
     }
     _, bodies = msgspec.json.schema_components(
-        (Definition, Restock, Rebuild, Empty, NewToken, SignIn),
+        (Definition, Restock, Rebuild, Empty, NewToken, SignIn, AddBlock, RemoveBlock),
         ref_template="#/components/schemas/{name}",
     )
     return {
@@ -295,5 +364,14 @@ def _schemas() -> dict[str, Any]:
         "Created": _object({**done, "there": _FLAG}),
         "Done": _object({**done, "applied": _FLAG}, details),
         "Returned": _object(returned, {"trouble": _TEXT}),
+        "Segment": _object({**segment, "stamp": _or_null(_TEXT), "loaded_at": _or_null(_TIME)}),
+        "SegmentLoaded": _object(segment_loaded, {"trouble": _TEXT}),
+        "Blocks": _object(
+            {"blocks": {"type": "array", "items": _object(block)}, "next": _or_null(_TEXT)}
+        ),
+        "Blocked": _object({**block, "applied": segment_loaded["applied"]}, {"trouble": _TEXT}),
+        "Unblocked": _object(
+            {**whom, "removed": _FLAG, "applied": segment_loaded["applied"]}, {"trouble": _TEXT}
+        ),
         "Problem": _object(refusal, extra),
     }

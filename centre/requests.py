@@ -1,6 +1,7 @@
 """What a management request says, checked: body, operation id, page. Raises Problem."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -8,6 +9,7 @@ from msgspec import Meta
 from starlette.requests import ClientDisconnect, Request
 
 from centre.problems import Code, Problem
+from flashgrab.blocks import BY_MAX, WHY_MAX, Kind
 from flashgrab.explain import explain
 from flashgrab.ids import is_campaign_id, is_idempotency_key, split_grab_id
 from flashgrab.ledger.campaigns import PAGE_MAX
@@ -36,10 +38,30 @@ class Rebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     without_kafka: bool = False
 
 
+Subject = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class AddBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to block, why, by whom (else the caller), until when (RFC 3339; else for ever)."""
+
+    kind: Kind
+    subject: Subject
+    why: Annotated[str, Meta(min_length=1, max_length=WHY_MAX)]
+    by: Annotated[str, Meta(min_length=1, max_length=BY_MAX)] | None = None
+    until: Annotated[str, Meta(max_length=40)] | None = None
+
+
+class RemoveBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to let in again."""
+
+    kind: Kind
+    subject: Subject
+
+
 async def body_of(request: Request[Any], kind: type[S]) -> S:
     """A JSON body of this form; unknown fields are refused."""
     raw = await _read(request)
-    _media(request, raw, "application/json")
+    media_of(request, raw, "application/json")
     try:
         return msgspec.convert(_json(raw) if raw.strip() else {}, kind)
     except msgspec.ValidationError as error:
@@ -52,7 +74,7 @@ async def definition_of(request: Request[Any]) -> Definition:
     Raises DefinitionInvalid besides Problem.
     """
     raw = await _read(request)
-    if _media(request, raw, "application/json", "application/toml") == "application/toml":
+    if media_of(request, raw, "application/json", "application/toml") == "application/toml":
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -89,7 +111,12 @@ def grab_of(request: Request[Any]) -> tuple[str, int]:
     return named
 
 
-def page_of(request: Request[Any]) -> tuple[str, int]:
+def page_of(
+    request: Request[Any],
+    limit_max: int = PAGE_MAX,
+    is_after: Callable[[str], object] = is_campaign_id,
+    what: str = "a campaign id",
+) -> tuple[str, int]:
     """`after` and `limit` of a list."""
     known = {"after", "limit"}
     for name in request.query_params:
@@ -97,34 +124,40 @@ def page_of(request: Request[Any]) -> tuple[str, int]:
             detail = f"query: {name[:80]!r}: expected after or limit, each once"
             raise Problem(Code.INVALID_REQUEST, detail)
     after = request.query_params.get("after", "")
-    limit = request.query_params.get("limit", str(PAGE_MAX))
-    if after and not is_campaign_id(after):
-        raise Problem(Code.INVALID_REQUEST, "query: after: expected a campaign id")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) <= PAGE_MAX):
-        raise Problem(Code.INVALID_REQUEST, f"query: limit: expected 1 to {PAGE_MAX}")
+    limit = request.query_params.get("limit", str(limit_max))
+    if after and not is_after(after):
+        raise Problem(Code.INVALID_REQUEST, f"query: after: expected {what}")
+    good = limit.isascii() and limit.isdigit() and len(limit) < 10
+    if not (good and 0 < int(limit) <= limit_max):
+        raise Problem(Code.INVALID_REQUEST, f"query: limit: expected 1 to {limit_max}")
     return after, int(limit)
 
 
-async def _read(request: Request[Any]) -> bytes:
-    """The body, bounded in bytes and seconds."""
-    parts, size = [], 0
+async def parts_of(
+    request: Request[Any], bytes_max: int = BODY_BYTES_MAX, s_max: float = BODY_S_MAX
+) -> AsyncGenerator[bytes]:
+    """The body as it comes, bounded in bytes and seconds."""
+    size = 0
     try:
-        async with asyncio.timeout(BODY_S_MAX):
+        async with asyncio.timeout(s_max):
             async for part in request.stream():
                 size += len(part)
-                if size > BODY_BYTES_MAX:
-                    detail = f"body: expected at most {BODY_BYTES_MAX} bytes"
+                if size > bytes_max:
+                    detail = f"body: expected at most {bytes_max} bytes"
                     raise Problem(Code.REQUEST_TOO_LARGE, detail)
-                parts.append(part)
+                yield part
     except TimeoutError:
-        detail = f"body: not all there after {BODY_S_MAX:.0f} s"
+        detail = f"body: not all there after {s_max:.0f} s"
         raise Problem(Code.REQUEST_TIMEOUT, detail) from None
     except ClientDisconnect:
         raise Problem(Code.INVALID_REQUEST, "body: the connection ended inside it") from None
-    return b"".join(parts)
 
 
-def _media(request: Request[Any], raw: bytes, *known: str) -> str:
+async def _read(request: Request[Any]) -> bytes:
+    return b"".join([part async for part in parts_of(request)])
+
+
+def media_of(request: Request[Any], raw: bytes, *known: str) -> str:
     """The media type without parameters; the first of `known` where none is given."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not media or not raw:

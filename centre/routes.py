@@ -13,6 +13,8 @@ from centre.access import guarded
 from centre.apply import Applier
 from centre.caller import Staff, StaffOnly
 from centre.health import missing, rebuild_needed
+from centre.list_routes import LISTS
+from centre.lists import Lists
 from centre.openapi import document
 from centre.problems import Code, Problem, answer, problem
 from centre.rebuild import Rebuilder
@@ -33,6 +35,7 @@ from flashgrab.ledger import campaigns, rebuilds, returns
 from flashgrab.ledger.operations import Change, Operations, Result
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.rebuilds import Rebuild as Rebuilt
+from flashgrab.segments import SegmentKey
 from flashgrab.store import Store
 
 APPLY_MS_MAX = 2000
@@ -51,6 +54,8 @@ class Centre:
     applier: Applier
     rebuilder: Rebuilder
     staff: Staff
+    lists: Lists
+    segment_key: SegmentKey | None
     migrated: bool = False
 
 
@@ -231,6 +236,7 @@ def routes() -> list[BaseRoute]:
         guarded(f"{one}/close", close, ["POST"]),
         guarded(f"{one}/rebuild", rebuild, ["POST"]),
         guarded("/grabs/{grab_id}/return", return_, ["POST"]),
+        *(guarded(path, endpoint, methods) for path, endpoint, methods in LISTS),
         guarded("/sign-ins", staff_routes.sign_in, ["POST"]),
         guarded("/tokens", staff_routes.tokens, ["GET", "POST"]),
         guarded("/tokens/{id}/revoke", staff_routes.revoke, ["POST"]),

@@ -37,7 +37,7 @@ def _sentence(what: str, where: str, root: type[msgspec.Struct]) -> str:
         if form[1] == "missing required":
             return f"{field}: missing"
         known = ", ".join(_fields(_type_at(where, root))) or "none"
-        return f"{field[:80]}: unknown field, expected one of: {known}"
+        return f"{field[:64]}: unknown field, expected one of: {known}"
     if " matching regex " in what:
         what = f"expected {_description(where, root)}"
     elif what.startswith("Invalid enum value "):

@@ -6,11 +6,15 @@ CAMPAIGN_ID = r"[a-z0-9][a-z0-9_-]{0,47}"
 PERSON_ID = r"[A-Za-z0-9._~@-]{1,64}"
 IDEMPOTENCY_KEY = r"[A-Za-z0-9._~-]{1,64}"
 
+SEGMENT_NAME = CAMPAIGN_ID
+CHANNEL = r"[a-z0-9_-]{1,32}"
+
 GRAB_ID = rf"{CAMPAIGN_ID}-[1-9][0-9]{{0,14}}"
 
 is_campaign_id = re.compile(CAMPAIGN_ID, re.ASCII).fullmatch
 is_user_id = re.compile(PERSON_ID, re.ASCII).fullmatch
 is_device_id = is_user_id
+is_channel = re.compile(CHANNEL, re.ASCII).fullmatch
 is_idempotency_key = re.compile(IDEMPOTENCY_KEY, re.ASCII).fullmatch
 
 OWN_REQUEST_PREFIX = "!"

@@ -12,6 +12,11 @@ MARKS = "flashgrab:marks"
 """A channel that nobody listens to: its messages are marks in the replication stream
 (flashgrab/replica.py)."""
 
+BLOCKS = "flashgrab:blocks"
+"""Hash: the blocklist, `kind:subject` → until when (ms; 0: for ever), and its stamp."""
+LISTS = "!lists"
+"""Said on CHANGES, where no campaign can have this id: look at the stamps of the lists."""
+
 GRABS_TOPIC = "flashgrab.grabs"
 DEAD_TOPIC = "flashgrab.grabs.dead"
 PERSIST_GROUP = "flashgrab.persist"
@@ -61,3 +66,18 @@ def limit(campaign_id: str, kind: str) -> str:
     """String, on the limiter's server: one limit of somebody (flashgrab/limits.py), named by the
     kind with his id behind it."""
     return f"{{c:{campaign_id}}}:l:{kind}"
+
+
+def staged_blocks(mark: str) -> str:
+    """Hash: a blocklist that is being written, until it gets its name. In the slot of BLOCKS."""
+    return f"{{{BLOCKS}}}:{mark}"
+
+
+def segment(campaign_id: str) -> str:
+    """Hash: which list of users is a campaign's audience (stamp, key, members, chunks)."""
+    return f"{{c:{campaign_id}}}:segment"
+
+
+def segment_chunks(campaign_id: str, stamp: str) -> str:
+    """Hash: number → sorted digests of a part of that list."""
+    return f"{{c:{campaign_id}}}:segment:{stamp}"

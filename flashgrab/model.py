@@ -15,11 +15,14 @@ from flashgrab.challenge import BITS_MAX
 from flashgrab.clock import from_rfc3339
 from flashgrab.errors import DefinitionInvalid
 from flashgrab.explain import explain
-from flashgrab.ids import CAMPAIGN_ID
+from flashgrab.ids import CAMPAIGN_ID, SEGMENT_NAME
 
 Status = Literal["DRAFT", "PUBLISHED", "PAUSED", "OFFLINE"]
 Durability = Literal["fsync", "replica"]
 """What a grant waits for before it is told: Redis' own disk, or besides it a replica."""
+
+Audience = Literal["all", "segment", "links"]
+"""Who may get a pass: everybody, the users of a list that is loaded, or who has a claim link."""
 
 Cents = Annotated[int, Meta(ge=0, le=10**12)]
 
@@ -59,6 +62,15 @@ Rate = Annotated[
     Meta(
         pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,4}[smh]\Z",
         description='a rate such as "5/10s" or "100/1m"',
+    ),
+]
+
+
+SegmentName = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{SEGMENT_NAME}\Z",
+        description="1 to 48 of a-z 0-9 _ - that begin with a letter or digit",
     ),
 ]
 
@@ -107,6 +119,8 @@ class Definition(_Strict, frozen=True, kw_only=True, forbid_unknown_fields=True)
     durability: Durability = "fsync"
     limits: Limits | None = None
     challenge: Challenge | None = None
+    audience: Audience = "all"
+    segment: SegmentName | None = None
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -118,15 +132,16 @@ class Round(msgspec.Struct, frozen=True):
     quota: int
 
 
+_GIVEN = object()
+LATER = {"durability": "fsync", "challenge": None, "audience": "all", "segment": None}
+"""Fields that came later, and what they say where they say nothing new."""
+
+
 def to_plain(definition: Definition) -> dict[str, Any]:
-    """As plain data. `durability` and `challenge` came later than the rest and are left out where
-    they ask for what there was before them: the release before reads such a definition too."""
+    """As plain data. What came later than the rest is left out where it asks for what there was
+    before it: the release before reads such a definition too."""
     plain: dict[str, Any] = msgspec.to_builtins(definition)
-    if plain["durability"] == "fsync":
-        del plain["durability"]
-    if plain["challenge"] is None:
-        del plain["challenge"]
-    return plain
+    return {name: value for name, value in plain.items() if LATER.get(name, _GIVEN) != value}
 
 
 def parse_toml(text: str, source: str) -> Definition:
@@ -155,6 +170,10 @@ def parse(raw: Any, source: str) -> Definition:
         raise DefinitionInvalid(f"{source}: name: expected text without control characters")
     if definition.challenge and definition.challenge.bits_max < definition.challenge.bits:
         raise DefinitionInvalid(f"{source}: challenge.bits_max: must not be below bits")
+    if (definition.audience == "segment") != (definition.segment is not None):
+        raise DefinitionInvalid(
+            f'{source}: segment: expected a name where audience is "segment", and nowhere else'
+        )
     fix_times(definition, 0, source)
     return definition
 

@@ -41,7 +41,10 @@ class Outcome(Enum):
     PASS_OTHER_CAMPAIGN = Answer(
         403, 0, "Pass of another campaign", "Ask for a pass of this campaign."
     )
-    BLOCKED = Answer(403, 0, "Not possible", "This request for a pass was not accepted.")
+    BLOCKED = Answer(403, 0, "Not possible", "This request was not accepted.")
+    NOT_IN_AUDIENCE = Answer(
+        403, 0, "Not for you", "This campaign is for others; look at /v1/campaigns for more."
+    )
     CHALLENGE_REQUIRED = Answer(
         403, 0, "Challenge required", "Solve the challenge and ask again with X-Challenge-Answer."
     )

@@ -43,15 +43,8 @@ class PassKeys:
     @classmethod
     def parse(cls, text: str) -> "PassKeys":
         """`kid:key,kid:key`, the key at least 32 characters. Raises ValueError otherwise."""
-        keys: dict[str, blake2s] = {}
-        for number, part in enumerate(text.split(","), 1):
-            kid, _, key = part.strip().partition(":")
-            if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
-                raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
-            if len(key) < 32:
-                raise ValueError(f"key {number} needs at least 32 characters")
-            if kid in keys:
-                raise ValueError(f"kid {kid} is there twice")
+        keys = {}
+        for kid, key in key_texts(text).items():
             digest = blake2s(key.encode(), person=b"fg-pass").digest()
             keys[kid] = blake2s(key=digest, digest_size=MAC_BYTES)
         return cls(keys)
@@ -83,6 +76,21 @@ class PassKeys:
         if b"+" in token:
             fields = token.replace(b"+", b"@").split(b"/")
         return fields if int(fields[4]) > now_ms else None
+
+
+def key_texts(text: str) -> dict[str, str]:
+    """Keys by kid, of `kid:key,kid:key`. Raises ValueError, without any key in it."""
+    keys: dict[str, str] = {}
+    for number, part in enumerate(text.split(","), 1):
+        kid, _, key = part.strip().partition(":")
+        if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
+            raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
+        if len(key) < 32:
+            raise ValueError(f"key {number} needs at least 32 characters")
+        if kid in keys:
+            raise ValueError(f"kid {kid} is there twice")
+        keys[kid] = key
+    return keys
 
 
 def issue(keys: PassKeys, campaign_id: str, user_id: str, device_id: str, expires_ms: int) -> str:

@@ -11,10 +11,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flashgrab.passes import PassKeys
 from flashgrab.scripts import READS, SCHEMA
+from flashgrab.segments import SegmentKey
 from flashgrab.shop_tokens import ShopTokens
 
 PREFIX = "FLASHGRAB_"
 
+SEGMENT_KEY = "secret that users of segments are digested with; the same for gateways and centre"
 KAFKA = "host:port,… of Kafka; the centre asks it in a rebuild how far it is"
 
 PUBLIC_TOKEN_MIN = 32
@@ -68,6 +70,7 @@ class GatewaySettings(PartSettings):
         repr=False,
     )
     demo: bool = Field(False, description="POST /demo/identity; loopback only")
+    segment_key: str = Field("", description=SEGMENT_KEY, repr=False)
     request_deadline_ms: int = Field(2000, ge=50, le=60_000, description="answer within, ms")
     batch_max: int = Field(1000, ge=1, le=1000, description="requests of one script call")
     queue_max: int = Field(20_000, ge=1, le=1_000_000, description="requests that may wait")
@@ -152,6 +155,11 @@ class GatewaySettings(PartSettings):
         PassKeys.parse(value)
         return value
 
+    @field_validator("segment_key")
+    @classmethod
+    def _segment_key(cls, value: str) -> str:
+        return _checked_segment_key(value)
+
     @field_validator("shop_tokens")
     @classmethod
     def _shop_tokens(cls, value: str) -> str:
@@ -224,6 +232,7 @@ class CentreSettings(PartSettings):
         f" {PUBLIC_TOKEN_MIN} characters where others reach {PREFIX}HOST",
         repr=False,
     )
+    segment_key: str = Field("", description=SEGMENT_KEY, repr=False)
     campaign_schema: str = Field(
         SCHEMA, description="form of a new campaign's keys in Redis (docs/upgrades.md)"
     )
@@ -241,6 +250,11 @@ class CentreSettings(PartSettings):
     def behind_tls(self) -> bool:
         """Whether staff comes by https."""
         return self.centre_url.startswith("https://")
+
+    @field_validator("segment_key")
+    @classmethod
+    def _segment_key(cls, value: str) -> str:
+        return _checked_segment_key(value)
 
     @field_validator("campaign_schema")
     @classmethod
@@ -260,6 +274,12 @@ def _checked_redis_url(value: str) -> str:
         raise ValueError(expected) from None
     if not known or not where:
         raise ValueError(expected)
+    return value
+
+
+def _checked_segment_key(value: str) -> str:
+    if value:
+        SegmentKey.parse(value)
     return value
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from flashgrab import keys, scripts
 from flashgrab.errors import StoreRefused, StoreUnavailable
 from flashgrab.events import Entry, read_entry
+from flashgrab.list_commands import ListCommands
 from flashgrab.model import Round
 from flashgrab.state import (
     STANDING,
@@ -41,7 +42,7 @@ RETURN_CODES_OF_ONE = (0, 6, 7)
 """Codes of lua/return.lua that say nothing of the other grants: RETURNED, UNKNOWN, ALREADY."""
 
 
-class Store:
+class Store(ListCommands):
     """One pool of connections. Raises StoreUnavailable (ambiguous) or StoreRefused."""
 
     def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
@@ -116,6 +117,7 @@ class Store:
 
     async def forget(self, campaign_id: str) -> None:
         """Everything of a campaign that the ledger does not have any more (after a restore)."""
+        await self.forget_segment(campaign_id)
         rounds = await self._do(self._redis.hget(keys.campaign(campaign_id), "rounds"))
         count = int(rounds) if rounds and rounds.isdecimal() else 0
         await self._do(self._redis.srem(keys.REGISTRY, campaign_id))

@@ -15,10 +15,12 @@ from starlette.middleware.cors import CORSMiddleware
 from flashgrab.alarms import Alarm
 from flashgrab.clock import Clock, SystemClock
 from flashgrab.errors import FlashgrabError
+from flashgrab.links import LinkKeys
 from flashgrab.passes import PassKeys
 from flashgrab.receipts import ReceiptKeys
 from flashgrab.replica import Replica
 from flashgrab.scripts import GRAB, LIMIT
+from flashgrab.segments import SegmentKey
 from flashgrab.settings import GatewaySettings
 from flashgrab.shop_tokens import ShopTokens
 from flashgrab.state import GatewayReport
@@ -36,6 +38,7 @@ from gateway.gateway import Gateway, State
 from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
+from gateway.lists import Lists
 from gateway.login_keys import LoginKeys
 from gateway.memory import Memory
 from gateway.ready import Ready
@@ -100,6 +103,8 @@ async def running(
         metrics.alarms.when(is_away, Alarm.REPLICA_MISSING, why)
 
     store = Store(settings.redis_url)
+    catalogue = Catalogue(store, metrics)
+    segment_key = SegmentKey.parse(settings.segment_key) if settings.segment_key else None
     wire = make_wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)
     limits = None
     if settings.limiter_url:
@@ -107,6 +112,7 @@ async def running(
     gateway = Gateway(
         bounds=Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms),
         pass_keys=PassKeys.parse(settings.pass_keys),
+        link_keys=LinkKeys.parse(settings.pass_keys),
         identity=_identity(settings, metrics, clock),
         shop_tokens=ShopTokens.parse(settings.shop_tokens),
         receipt_keys=ReceiptKeys.parse(settings.receipt_key),
@@ -116,30 +122,33 @@ async def running(
         store=store,
         wire=wire,
         replica=Replica(settings.redis_url, on_replica),
-        catalogue=Catalogue(store, metrics),
+        catalogue=catalogue,
         metrics=metrics,
         memory=Memory(store),
         desk=Desk(Cors(settings.cors_origins), clock, redis_clock),
         ready=Ready(redis_clock),
         limiter=Limiter(limits, settings.limiter_wait_ms, settings.queue_max, metrics),
         guard=_guard(settings, metrics),
+        lists=Lists(store, catalogue, segment_key),
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
     metrics.alarms.of("gateway")
     wire.start()
     gateway.catalogue.start()
+    gateway.lists.start()
     tasks = [asyncio.create_task(_report(gateway, report_due), name="report")]
     try:
         await gateway.limiter.start()
         if (login_keys := gateway.identity.file) is not None:
             await login_keys.look()
             tasks.append(asyncio.create_task(login_keys.follow(), name="login_keys"))
-        await _warm(wire, gateway.catalogue)
+        await _warm(wire, gateway)
         tasks.append(asyncio.create_task(watch(gateway), name="watch"))
         yield gateway
     finally:
         await end(tasks)
         await gateway.memory.stop()
+        await gateway.lists.stop()
         await gateway.catalogue.stop()
         await gateway.replica.stop()
         await gateway.limiter.stop()
@@ -171,12 +180,12 @@ def _identity(settings: GatewaySettings, metrics: Metrics, clock: Clock) -> Iden
     )
 
 
-async def _warm(wire: Wire, catalogue: Catalogue) -> None:
+async def _warm(wire: Wire, gateway: Gateway) -> None:
     """Nothing is accepted before this ends: other processes of the port may be warm already."""
     away_ms = 0
     for _ in range(WARM_MS_MAX // STEP_MS):
         connected = wire.connected.is_set()
-        if connected and catalogue.loaded:
+        if connected and gateway.catalogue.loaded and gateway.lists.loaded:
             return
         away_ms += 0 if connected else STEP_MS
         if away_ms > AWAY_MS_MAX:

@@ -29,6 +29,9 @@ class Decision(NamedTuple):
     at_ms: int = 0
 
 
+BLOCKED = Decision(Outcome.BLOCKED)
+
+
 class Reply(NamedTuple):
     """What the reply of a script call said of all its requests; `left` is -1 between rounds."""
 

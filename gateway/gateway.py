@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from flashgrab.blocks import Blocklist
 from flashgrab.clock import Clock
+from flashgrab.links import LinkKeys
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import PassKeys
 from flashgrab.receipts import ReceiptKeys
@@ -19,6 +21,7 @@ from gateway.desk import Desk
 from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
+from gateway.lists import Lists
 from gateway.memory import Memory
 from gateway.ratelimit import Verdict
 from gateway.ready import Ready
@@ -32,6 +35,7 @@ class Gateway:
 
     bounds: Bounds
     pass_keys: PassKeys
+    link_keys: LinkKeys
     identity: Identity
     shop_tokens: ShopTokens
     receipt_keys: ReceiptKeys
@@ -48,8 +52,17 @@ class Gateway:
     ready: Ready
     limiter: Limiter
     guard: Guard
+    lists: Lists
+    blocked: Blocklist | None = None
+    """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)
     local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lists.on_blocklist = self._block
+
+    def _block(self, blocklist: Blocklist) -> None:
+        self.blocked = blocklist if blocklist.has_people else None
 
     def in_flight(self) -> int:
         """Grabs that wait for the script, or for a place in its next call, or for their limits."""

@@ -10,6 +10,8 @@ from flashgrab.limits import NOWHERE
 from flashgrab.model import AFTER_END_MS
 from flashgrab.outcomes import Outcome
 from flashgrab.passes import issue
+from gateway.audience import claim_of, is_blocked, outside
+from gateway.campaigns import Campaign
 from gateway.gateway import State
 from gateway.ratelimit import REFUSED, ROOM, noted, refusal
 from gateway.replies import json_reply, problem
@@ -32,6 +34,8 @@ async def issue_pass(request: Request[State]) -> Response:
     user_id = gateway.identity.check(token) if token else None
     if user_id is None:
         return problem(Outcome.IDENTITY_INVALID)
+    if is_blocked(gateway, request, user_id, device_id):
+        return problem(Outcome.BLOCKED)
     campaign = gateway.catalogue.get(campaign_id)
     if campaign is None:
         return problem(Outcome.CAMPAIGN_NOT_FOUND)
@@ -41,14 +45,9 @@ async def issue_pass(request: Request[State]) -> Response:
         verdict = await gateway.limiter.check(limits, user, b"", NOWHERE)
         if verdict.left == REFUSED:
             return refusal(verdict)
-    if campaign.state is None:
-        return problem(Outcome.BACKEND_UNAVAILABLE)
-    if campaign.state.per_device and not device_id:
-        detail = "This campaign limits devices: send X-Device-Id."
-        return problem(Outcome.INVALID_REQUEST, detail=detail)
     expires_ms, now_ms = campaign.ends_at + AFTER_END_MS, gateway.clock.now_ms()
-    if expires_ms <= now_ms:
-        return problem(Outcome.ENDED)
+    if unfit := _unfit(request, campaign, user_id, device_id, expires_ms):
+        return unfit
     if no := await gateway.guard.refusal(request, campaign, user_id, token, now_ms):
         return no
     body = {
@@ -71,3 +70,18 @@ async def _wrong_form(request: Request[State], campaign_id: str, device_id: str)
         detail = "X-Device-Id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
         return problem(Outcome.INVALID_REQUEST, detail=detail)
     return None
+
+
+def _unfit(
+    request: Request[State], campaign: Campaign, user_id: str, device_id: str, expires_ms: int
+) -> Response | None:
+    """What the campaign has against it; whom it is for comes last, which may be a look-up."""
+    gateway = request.state["gateway"]
+    if campaign.state is None:
+        return problem(Outcome.BACKEND_UNAVAILABLE)
+    if campaign.state.per_device and not device_id:
+        detail = "This campaign limits devices: send X-Device-Id."
+        return problem(Outcome.INVALID_REQUEST, detail=detail)
+    if expires_ms <= gateway.clock.now_ms():
+        return problem(Outcome.ENDED)
+    return outside(gateway, campaign, user_id, claim_of(request))

@@ -15,7 +15,7 @@ from flashgrab.limits import Policies, networks
 from flashgrab.outcomes import Outcome
 from gateway.address import host_of
 from gateway.campaigns import Campaign
-from gateway.decisions import Decision, Reply, new_grant
+from gateway.decisions import BLOCKED, Decision, Reply, new_grant
 from gateway.hardened import Hardened
 from gateway.plain import NO_FRAME, cut, is_key, is_token
 from gateway.ratelimit import NEAR, REFUSED, Verdict, noted, refusal
@@ -129,12 +129,16 @@ class Lane(Hardened):
         self._active = True
         if key is None:
             key = (OWN_REQUEST_PREFIX + secrets.token_hex(8)).encode()
-        if campaign.limits is not None:
+        decision: Decision | None
+        if gateway.blocked is not None and gateway.blocked.stops(user, device, desk.now_ms):
+            decision = BLOCKED
+        elif campaign.limits is not None:
             self._count(campaign, campaign.limits, (user, device, key))
             return
-        decision = gateway.memory.decide(
-            campaign, gateway.wire.run_id, user, device, key, desk.now_ms
-        )
+        else:
+            decision = gateway.memory.decide(
+                campaign, gateway.wire.run_id, user, device, key, desk.now_ms
+            )
         if decision is not None:
             gateway.count_local(campaign, decision.outcome)
             headers = self.server_state.default_headers
@@ -215,6 +219,10 @@ class Lane(Hardened):
             outcome = Outcome.PASS_INVALID
         elif who[1] != name:
             outcome = Outcome.PASS_OTHER_CAMPAIGN
+        elif self._gateway.blocked is not None and self._gateway.blocked.stops(
+            who[2], who[3], self._desk.now_ms
+        ):
+            outcome = Outcome.BLOCKED
         else:
             outcome = Outcome.CAMPAIGN_NOT_FOUND if campaign is None else Outcome.NOT_WARMED
             if campaign is not None and campaign.limits is not None:

@@ -5,20 +5,25 @@ from typing import Any
 
 from flashgrab import __version__
 from flashgrab.ids import CAMPAIGN_ID, IDEMPOTENCY_KEY, PERSON_ID
+from flashgrab.links import CLAIM
 from flashgrab.outcomes import Outcome
 
 GRAB_REFUSALS = tuple(
     o
     for o in Outcome
     if o.value.status >= 400
-    and o.name not in ("IDENTITY_INVALID", "GRAB_NOT_FOUND", "NOT_FOUND", "METHOD_NOT_ALLOWED")
-    and o not in (Outcome.BLOCKED, Outcome.CHALLENGE_REQUIRED)
+    and o.name
+    not in (
+        *("IDENTITY_INVALID", "NOT_IN_AUDIENCE", "GRAB_NOT_FOUND", "NOT_FOUND"),
+        *("METHOD_NOT_ALLOWED", "CHALLENGE_REQUIRED"),
+    )
 )
 PASS_REFUSALS = (
     Outcome.INVALID_REQUEST,
     Outcome.IDENTITY_INVALID,
     Outcome.BLOCKED,
     Outcome.CHALLENGE_REQUIRED,
+    Outcome.NOT_IN_AUDIENCE,
     Outcome.CAMPAIGN_NOT_FOUND,
     Outcome.REQUEST_TOO_LARGE,
     Outcome.RATE_LIMITED,
@@ -107,6 +112,8 @@ def document() -> dict[str, Any]:
             _header("X-Device-Id", PERSON_ID),
             _header("X-Challenge-Answer", ".{1,4096}"),
             _header("X-Page-Stamp", ".{1,512}"),
+            _header("X-Claim", CLAIM),
+            {**_header("claim", CLAIM), "in": "query"},
         ],
         "responses": {"201": _answer("Issued", "Pass"), **_problems(PASS_REFUSALS)},
     }

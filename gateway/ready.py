@@ -20,6 +20,7 @@ SAME = frozenset(
     (
         Outcome.PASS_INVALID,
         Outcome.PASS_OTHER_CAMPAIGN,
+        Outcome.BLOCKED,
         Outcome.CAMPAIGN_NOT_FOUND,
         Outcome.ENDED,
         Outcome.OFFLINE,

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from flashgrab.blocks import Blocklist
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import (
     OWN_REQUEST_PREFIX,
@@ -96,11 +97,18 @@ async def _grab(gateway: Gateway, scope: Scope, receive: Receive, campaign_id: s
         return refuse(Outcome.PASS_INVALID)
     if who.campaign_id != campaign_id:
         return refuse(Outcome.PASS_OTHER_CAMPAIGN)
+    if gateway.blocked is not None and _is_blocked(gateway, gateway.blocked, who):
+        return refuse(Outcome.BLOCKED)
     if campaign is None:
         return refuse(Outcome.CAMPAIGN_NOT_FOUND)
     if campaign.limits is not None:
         return await _limited_grab(gateway, campaign, campaign.limits, who, head.key, scope)
     return await _counted_grab(gateway, campaign, who, head.key)
+
+
+def _is_blocked(gateway: Gateway, blocked: Blocklist, who: Pass) -> bool:
+    now_ms = gateway.redis_clock.now_ms()
+    return blocked.stops(who.user_id.encode(), who.device_id.encode(), now_ms)
 
 
 async def _limited_grab(

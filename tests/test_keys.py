@@ -10,6 +10,9 @@ def test_names() -> None:
     assert keys.holders("x") == "{c:x}:holders"
     assert keys.devices("x") == "{c:x}:devices"
     assert keys.outbox("x") == "{c:x}:outbox"
+    assert keys.segment("x") == "{c:x}:segment"
+    assert keys.segment_chunks("x", "s1") == "{c:x}:segment:s1"
+    assert keys.staged_blocks("m") == f"{{{keys.BLOCKS}}}:m"  # in the slot of the list itself
     assert (keys.REGISTRY, keys.CHANGES) == ("flashgrab:campaigns", "flashgrab:changes")
     assert (keys.GRABS_TOPIC, keys.DEAD_TOPIC) == ("flashgrab.grabs", "flashgrab.grabs.dead")
 

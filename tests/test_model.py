@@ -216,7 +216,9 @@ def test_relative_beside_absolute_is_judged_at_publish(
     assert str(caught.value) == f"f: {message}"
 
 
-FIELDS = "id, name, rule, rounds, per_user, per_device, durability, limits, challenge"
+FIELDS = (
+    "id, name, rule, rounds, per_user, per_device, durability, limits, challenge, audience, segment"
+)
 
 
 @pytest.mark.parametrize(
@@ -336,3 +338,32 @@ def test_durability() -> None:
         assert made.durability == level
         assert parse(to_plain(made), "f") == made
     assert "durability" in refusal(durability="disk")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (
+            {"audience": "friends"},
+            'audience: expected "all" or "links" or "segment", not \'friends\'',
+        ),
+        ({"audience": "segment"}, 'segment: expected a name where audience is "segment", and'),
+        ({"segment": "vip"}, 'segment: expected a name where audience is "segment", and'),
+        (
+            {"audience": "segment", "segment": "V I P"},
+            "segment: expected 1 to 48 of a-z 0-9 _ - that begin with a letter or digit",
+        ),
+    ],
+)
+def test_an_audience_is_one_of_three(fields: dict[str, Any], message: str) -> None:
+    """A segment has its name, and nothing else has one."""
+    assert refusal(**fields).startswith(f"f: {message}")
+
+
+def test_an_audience_of_all_is_not_written() -> None:
+    """The release before reads a definition that asks for nothing new."""
+    assert {"audience", "segment"}.isdisjoint(to_plain(parse(raw(audience="all"), "f")))
+    for fields in ({"audience": "links"}, {"audience": "segment", "segment": "vip"}):
+        plain = to_plain(parse(raw(**fields), "f"))
+        assert {name: plain.get(name) for name in fields} == fields
+        assert to_plain(parse(plain, "f")) == plain

@@ -28,7 +28,7 @@ PARTS: dict[str, type[PartSettings]] = {
 TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
 SECRETS = {
     "redis_url", "pass_keys", "identity_key", "postgres_url", "admin_token", "limiter_url",
-    "captcha_secret",
+    "captcha_secret", "segment_key",
     "identity_key_old", "shop_tokens", "receipt_key",
 }  # fmt: skip
 KEY = "k" * 40
@@ -249,6 +249,7 @@ def test_origins_are_exact(origin: str) -> None:
         ({"identity_key_old": "x" * 31}, ["IDENTITY_KEY_OLD"]),
         ({"shop_tokens": "till"}, ["SHOP_TOKENS"]),
         ({"receipt_key": "r1:short"}, ["RECEIPT_KEY"]),
+        ({"segment_key": "x" * 31}, ["SEGMENT_KEY"]),
     ],
 )
 def test_bounds(changes: dict[str, Any], names: list[str]) -> None:

@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("flashgrab.cli.worker", "Run the worker alone: Kafka to ledger, and the books."),
     "centre": ("flashgrab.cli.centre", "Run the centre alone: management."),
     "campaign": ("flashgrab.cli.campaign", "Create, show, publish and manage campaigns."),
+    "segment": ("flashgrab.cli.segment", "Load the list of users that a campaign is for."),
+    "block": ("flashgrab.cli.block", "Block users, devices and addresses."),
     "pass": ("flashgrab.cli.passes", "Mint passes for load tests."),
     "token": ("flashgrab.cli.token", "Let staff in and out; who did what."),
     "receipt": ("flashgrab.cli.receipt", "Check signed receipts offline; make their keys."),

@@ -1,6 +1,7 @@
 """`flashgrab campaign …`: create, list, show and change campaigns through the centre."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +11,10 @@ import typer
 from flashgrab.cli import campaigns, target
 from flashgrab.cli.campaigns import Centre, Refused
 from flashgrab.cli.failure import fail
+from flashgrab.cli.passes import read_valid
 from flashgrab.cli.target import DataOption
 from flashgrab.ids import is_campaign_id, is_idempotency_key, split_grab_id
+from flashgrab.links import Link, LinkKeys
 from flashgrab.model import QUOTA_MAX
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -214,6 +217,31 @@ def return_(
     _unless_applied(done)
 
 
+@app.command(epilog="Example: flashgrab campaign link spring-618 --valid 7d --channel mail")
+def link(
+    campaign_id: IdArgument,
+    valid: Annotated[str, typer.Option(help="From now: 90s, 30m, 24h, 7d.")] = "7d",
+    user: Annotated[str, typer.Option(help="For this user alone; else for who has it.")] = "",
+    channel: Annotated[str, typer.Option(help="Where it is handed out: a-z 0-9 _ -.")] = "",
+    data: DataOption = None,
+) -> None:
+    """Sign the token of a claim link, for a campaign with audience = "links"; no network.
+
+    The shop's page sends it as X-Claim, or ?claim=, where it asks for a pass.
+    """
+    _checked(campaign_id)
+    found = target.find(data, running=False).need("pass_keys")
+    expires_ms = int((time.time() + read_valid(valid)) * 1000)
+    try:
+        keys = LinkKeys.parse(found.pass_keys)
+    except ValueError as error:
+        fail(f"FLASHGRAB_PASS_KEYS: {error}")
+    try:
+        typer.echo(keys.sign(Link(campaign_id, user, channel, expires_ms)))
+    except ValueError as error:
+        fail(str(error))
+
+
 def _change(
     data: Path | None,
     campaign_id: str,
@@ -262,10 +290,11 @@ def _created(done: dict[str, Any]) -> str:
 
 
 def _centre(data: Path | None, *, writes: bool = False) -> Centre:
-    found = target.find(data).need("centre_url", "admin_token")
-    if writes:
-        url = target.without_password(found.centre_url)
-        print(f"target: {found.name}, centre {url}", file=sys.stderr)
+    found = (
+        target.writing_to_centre(data)
+        if writes
+        else target.find(data).need("centre_url", "admin_token")
+    )
     seconds = campaigns.REPEAT_S_MAX if writes else READ_REPEAT_S_MAX
     return Centre(found.centre_url, found.admin_token, repeat_s_max=seconds)
 

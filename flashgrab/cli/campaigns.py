@@ -24,6 +24,8 @@ from flashgrab.model import Definition, parse, parse_toml, to_plain
 REPEAT_S_MAX = 10.0
 """How long a request is repeated while the centre does not answer, or answers 503."""
 REQUEST_S_MAX = 8.0
+LIST_S_MAX = 120.0
+"""For a list of two million users, which the centre sorts and writes before it answers."""
 PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 1.0
 
 DEMO_DELAY_S = 30
@@ -115,6 +117,32 @@ class Centre:
         """A link that signs in once; `url` is made here where the centre does not know its own."""
         link = self._ask("POST", "/v1/sign-ins", operation, json={})
         return link | {"url": link["url"] or self._url.rstrip("/") + link["path"]}
+
+    def load_segment(self, campaign_id: str, users: bytes, operation: str) -> dict[str, Any]:
+        """The users that a campaign is for, one id a line. Raises Refused."""
+        path = f"/v1/campaigns/{campaign_id}/segment"
+        return self._ask("PUT", path, operation, content=users, timeout=LIST_S_MAX)
+
+    def segment(self, campaign_id: str) -> dict[str, Any]:
+        """How many they are. Raises Refused."""
+        return self._ask("GET", f"/v1/campaigns/{campaign_id}/segment")
+
+    def block(self, body: Mapping[str, Any], operation: str) -> dict[str, Any]:
+        """Block {"kind", "subject", "why", "by", "until"}. Raises Refused."""
+        return self._ask("POST", "/v1/blocks", operation, json=dict(body))
+
+    def unblock(self, kind: str, subject: str, operation: str) -> dict[str, Any]:
+        """Take an entry off the blocklist. Raises Refused."""
+        body = {"kind": kind, "subject": subject}
+        return self._ask("POST", "/v1/blocks/remove", operation, json=body)
+
+    def blocks(self) -> Iterator[dict[str, Any]]:
+        """Everything that is blocked now, by kind and subject."""
+        following: str | None = ""
+        while following is not None:
+            page = self._ask("GET", "/v1/blocks", params={"after": following})
+            yield from page["blocks"]
+            following = page["next"]
 
     def show(self, campaign_id: str) -> dict[str, Any]:
         """One campaign, ledger and Redis. Raises Refused where there is none."""

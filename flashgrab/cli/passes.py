@@ -74,11 +74,11 @@ def tokens(
         yield issue(keys, campaign_id, f"{prefix}{number}", "", expires_ms)
 
 
-def read_valid(text: str) -> int:
+def read_valid(text: str, option: str = "--valid") -> int:
     """`90s`, `30m`, `24h` or `7d` in seconds; exit 2 for anything else."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text, re.ASCII)
     if match is None or int(match[1]) * _UNIT_S[match[2]] > VALID_S_MAX:
-        fail(f"--valid {text!r}: expected a time up to a year, such as 90s, 30m, 24h or 7d")
+        fail(f"{option} {text!r}: expected a time up to a year, such as 90s, 30m, 24h or 7d")
     return int(match[1]) * _UNIT_S[match[2]]
 
 

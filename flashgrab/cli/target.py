@@ -6,6 +6,7 @@ data folder come `run.json` (addresses) and `secrets.env`.
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,13 @@ def find(
         return _from_environment(environment)
     folder = Path(environment.get("FLASHGRAB_DATA") or DEFAULT_DATA)
     return _from_folder(folder, environment, running=running)
+
+
+def writing_to_centre(data: Path | None) -> Target:
+    """The stack whose centre a command is about to write to; says which one it is."""
+    found = find(data).need("centre_url", "admin_token")
+    print(f"target: {found.name}, centre {without_password(found.centre_url)}", file=sys.stderr)
+    return found
 
 
 def unreachable(what: str, url: str, error: object) -> NoReturn:

@@ -8,5 +8,6 @@ TABLES = (
     *("coupons", "returns", "voids", "dead"),
     *("offsets", "watermarks"),
     *("staff", "staff_log"),
+    *("segments", "segment_chunks", "blocks", "blocklist"),
 )
 """Each after those that it refers to, so that rows can be written in this order."""

@@ -21,10 +21,11 @@ from flashgrab.settings import CentreSettings
 from flashgrab.store import Store
 
 ADMIN_TOKEN = "t" * 32
+SEGMENT_KEY = "s" * 32
 NOW_MS = 1_800_000_000_000
 TABLES = (
     "campaigns, rounds, operations, coupons, offsets, dead, watermarks, voids, returns, rebuilds,"
-    " staff, staff_log"
+    " staff, staff_log, segments, segment_chunks, blocks, blocklist"
 )
 
 
@@ -123,6 +124,7 @@ def settings(servers: Servers, **changes: Any) -> CentreSettings:
         "redis_url": servers.redis_url,
         "postgres_url": servers.postgres_url,
         "admin_token": ADMIN_TOKEN,
+        "segment_key": SEGMENT_KEY,
         "host": "127.0.0.1",
         "centre_port": 0,
         "metrics_port": 0,

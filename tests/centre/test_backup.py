@@ -78,6 +78,10 @@ async def _fill(url: str, coupons: int = 300) -> None:
         " ('ab', 'token', 'ann', 'viewer', '\\x01', 'op4', NULL, 'root', 3, 9, 4)",
         "INSERT INTO staff_log VALUES ('cd', 5, 'ann', 'viewer', 'ab', 'POST /x', 'sale', 'op5',"
         " NULL, '{\"a\": 1}', 200, 'OK', 6)",
+        "INSERT INTO segments VALUES ('sale', 'vip', 's1', 'k1', 2, 1, 9)",
+        "INSERT INTO segment_chunks VALUES ('sale', 's1', 0, '\\x00ff0a5c')",
+        f"INSERT INTO blocks VALUES ('user', 'u1', $odd${odd}$odd$, 'me', NULL, 9)",
+        "INSERT INTO blocklist VALUES (true, 'b1')",
         "INSERT INTO rebuilds VALUES ('op3', 'sale', 'DONE', false, 2, 300, 400, '{}', 8, 9)",
     )
 

@@ -223,7 +223,9 @@ async def test_every_write_needs_one_idempotency_key(served: Served, keys: list[
 
 
 ROUND = {"opens_at": "now", "closes_at": "+1h", "quota": 10}
-FIELDS = "id, name, rule, rounds, per_user, per_device, durability, limits, challenge"
+FIELDS = (
+    "id, name, rule, rounds, per_user, per_device, durability, limits, challenge, audience, segment"
+)
 
 
 @pytest.mark.parametrize(

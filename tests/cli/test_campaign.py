@@ -32,6 +32,7 @@ COMMANDS = (
     "close",
     "return",
     "rebuild",
+    "link",
 )
 
 

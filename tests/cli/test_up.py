@@ -77,9 +77,9 @@ def test_no_secret_is_shown_and_their_file_is_private(shared: Running) -> None:
     values = [
         line.partition("=")[2]
         for line in secrets.read_text().splitlines()
-        if re.match("FLASHGRAB_.*(PASSWORD|KEYS|TOKEN)=", line)
+        if re.match("FLASHGRAB_.*(PASSWORD|KEYS?|TOKEN)=", line)
     ]
-    assert len(values) == 4
+    assert len(values) == 5
     public = shared.said + (data / "run.json").read_text()
     public += "".join(log.read_text() for log in (data / "logs").iterdir())
     public += " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in shared.pids())
@@ -91,10 +91,10 @@ def test_each_part_is_told_only_what_it_needs(shared: Running, report: Path) -> 
     told = {file.stem: json.loads(file.read_text()) for file in report.iterdir()}
     everyone = {"HOST", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL", "REDIS_URL", "QUEUE_MAX"}
     extra = {
-        "gateway": {"PORT", "PASS_KEYS", "LIMITER_URL"},
+        "gateway": {"PORT", "PASS_KEYS", "LIMITER_URL", "SEGMENT_KEY"},
         "relay": {"KAFKA_BOOTSTRAP", "RELAY_NAME"},
         "worker": {*("KAFKA_BOOTSTRAP", "KAFKA_SESSION_TIMEOUT_MS", "POSTGRES_URL", "WORKER_NAME")},
-        "centre": {"KAFKA_BOOTSTRAP", "POSTGRES_URL", "CENTRE_PORT", "ADMIN_TOKEN"},
+        "centre": {"KAFKA_BOOTSTRAP", "POSTGRES_URL", "CENTRE_PORT", "ADMIN_TOKEN", "SEGMENT_KEY"},
     }
     for name, more in extra.items():
         assert set(told[name]) == {f"FLASHGRAB_{key}" for key in everyone | more}

@@ -32,6 +32,7 @@ from gateway.serve import listen
 
 PASS_KEYS = "t1:" + "k" * 40
 IDENTITY_KEY = "i" * 40
+SEGMENT_KEY = "s" * 32
 HOUR_MS = 3_600_000
 RULE = {"kind": "amount_off", "amount": 3000, "threshold": 20000}
 
@@ -87,6 +88,7 @@ class Served:
         per_device: int = 0,
         rounds: Sequence[tuple[int, int, int]] | None = None,
         durability: str = "fsync",
+        **more: str,
     ) -> str:
         """Publish a campaign; rounds as (opens in ms, closes in ms, quota), from now."""
         campaign_id = "t" + secrets.token_hex(6)
@@ -97,7 +99,7 @@ class Served:
             run=await self.store.run_id(),
             version=1,
             operation="op",
-            definition={"name": "A test", "rule": RULE, "durability": durability},
+            definition={"name": "A test", "rule": RULE, "durability": durability, **more},
             per_user=per_user,
             per_device=per_device,
             rounds=[
@@ -163,6 +165,7 @@ def settings(redis_url: str, **changes: Any) -> GatewaySettings:
         "identity_jwks": "",
         "shop_tokens": "",
         "receipt_key": "",
+        "segment_key": SEGMENT_KEY,
         "demo": True,
         "host": "127.0.0.1",
         "port": 0,

@@ -22,7 +22,7 @@ _OURS = frozenset(
     f"FLASHGRAB_{name}"
     for name in (
         *("REDIS_URL", "REDIS_PASSWORD", "POSTGRES_URL", "POSTGRES_PASSWORD", "KAFKA_BOOTSTRAP"),
-        *("PASS_KEYS", "ADMIN_TOKEN", "IDENTITY_KEY", "DEMO", "DATA", "LIMITER_URL"),
+        *("PASS_KEYS", "ADMIN_TOKEN", "IDENTITY_KEY", "DEMO", "DATA", "LIMITER_URL", "SEGMENT_KEY"),
         *("HOST", "PORT", "CENTRE_PORT", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL"),
     )
 )
@@ -96,16 +96,19 @@ def lay_out(
     group = {} if isinstance(kafka, External) else {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
     identity = {"IDENTITY_KEY": secrets.identity_key} if secrets.identity_key else {}
     demo = {"DEMO": "1"} if options.demo else {}
+    lists = {"SEGMENT_KEY": secrets.segment_key}
     told = {
         "gateway": redis
         | {"LIMITER_URL": limiter.url, "PORT": str(port), "PASS_KEYS": secrets.pass_keys}
         | identity
-        | demo,
+        | demo
+        | lists,
         "relay": redis | events,
         "worker": redis | events | ledger | group | named,
         "centre": redis
         | events
         | ledger
+        | lists
         | {"CENTRE_PORT": str(centre_port), "ADMIN_TOKEN": secrets.admin_token},
     }
     urls = {

@@ -9,7 +9,9 @@ from pathlib import Path
 from flashgrab.cli.stack.folder import write_whole
 
 _LINE = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$")
-_SETTABLE = ("FLASHGRAB_PASS_KEYS", "FLASHGRAB_ADMIN_TOKEN", "FLASHGRAB_IDENTITY_KEY")
+_SETTABLE = tuple(
+    f"FLASHGRAB_{name}" for name in ("PASS_KEYS", "ADMIN_TOKEN", "IDENTITY_KEY", "SEGMENT_KEY")
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -21,6 +23,7 @@ class Secrets:
     pass_keys: str
     admin_token: str
     identity_key: str
+    segment_key: str
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -47,6 +50,7 @@ def settle(path: Path, environment: Mapping[str, str], *, demo: bool) -> Secrets
         pass_keys=known.get("FLASHGRAB_PASS_KEYS") or f"k1:{secrets.token_hex(32)}",
         admin_token=known.get("FLASHGRAB_ADMIN_TOKEN") or secrets.token_urlsafe(32),
         identity_key=own_identity or (demo_identity if demo else ""),
+        segment_key=known.get("FLASHGRAB_SEGMENT_KEY") or secrets.token_hex(32),
     )
 
 
@@ -64,6 +68,7 @@ def write(
         "FLASHGRAB_PASS_KEYS": values.pass_keys,
         "FLASHGRAB_ADMIN_TOKEN": values.admin_token,
         "FLASHGRAB_IDENTITY_KEY": values.identity_key or kept,
+        "FLASHGRAB_SEGMENT_KEY": values.segment_key,
     }
     text = "".join(f"{name}={value}\n" for name, value in lines.items() if value)
     write_whole(path, f"# Secrets of this stack: keep this file to yourself.\n{text}", mode=0o600)
