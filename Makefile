@@ -34,11 +34,13 @@ run: $(VENV)/runtime.stamp ## set up, start everything here with a demo campaign
 
 test: check unit ## set up, then every check and every test (what CI runs)
 
-check: $(VENV)/dev.stamp ## lint, format, types and layers, in seconds
+check: $(VENV)/dev.stamp ## lint, format, types, layers, secrets, dependencies
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/secret_scan.py
+	$(BIN)/python scripts/dependency_audit.py
 
 unit: $(VENV)/dev.stamp ## the tests alone
 	$(BIN)/python scripts/tests.py $(XDIST) --durations=10 $(ARGS)
