@@ -1,5 +1,6 @@
 """What one gateway process is made of, as lane and routes get it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -27,6 +28,10 @@ from gateway.ratelimit import Verdict
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.replicated import Replicated
+
+READS_MAX = 32
+"""Grabs that are looked up in Redis at once; more wait their turn, no longer than their deadline.
+Redis' client has 100 connections and refuses beyond, the gateway's own look at campaigns too."""
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Gateway:
     """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)
     local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
+    reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_MAX))
 
     def __post_init__(self) -> None:
         self.lists.on_blocklist = self._block

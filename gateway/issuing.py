@@ -22,9 +22,10 @@ async def issue_pass(request: Request[State]) -> Response:
     """POST /v1/campaigns/{campaign_id}/passes: an identity token for a pass."""
     gateway = request.state["gateway"]
     campaign_id = request.path_params["campaign_id"]
-    device_id = request.headers.get("x-device-id", "")
+    device_id = request.headers.get("x-device-id")
     if wrong := await _wrong_form(request, campaign_id, device_id):
         return wrong
+    device_id = device_id or ""
     if not gateway.identity.has_keys:
         detail = "No identity is configured here: set FLASHGRAB_IDENTITY_KEY or _JWKS."
         return problem(Outcome.BACKEND_UNAVAILABLE, detail=detail)
@@ -60,13 +61,15 @@ async def issue_pass(request: Request[State]) -> Response:
     return noted(response, verdict)
 
 
-async def _wrong_form(request: Request[State], campaign_id: str, device_id: str) -> Response | None:
+async def _wrong_form(
+    request: Request[State], campaign_id: str, device_id: str | None
+) -> Response | None:
     """What is refused before anybody is looked at."""
     if bad := await bad_body(request):
         return problem(bad, detail="Asking for a pass takes an empty body.")
     if not is_campaign_id(campaign_id):
         return problem(Outcome.INVALID_REQUEST, detail="Not a campaign id.")
-    if device_id and not is_device_id(device_id):
+    if device_id is not None and not is_device_id(device_id):
         detail = "X-Device-Id is 1 to 64 characters of A-Z a-z 0-9 . _ ~ @ -"
         return problem(Outcome.INVALID_REQUEST, detail=detail)
     return None

@@ -46,7 +46,7 @@ async def show_grab(request: Request[State]) -> Response:
     if named is None or campaign is None or (who and who.campaign_id != named[0]):
         return problem(Outcome.GRAB_NOT_FOUND)
     try:
-        async with asyncio.timeout(gateway.bounds.deadline_ms / 1000):
+        async with asyncio.timeout(gateway.bounds.deadline_ms / 1000), gateway.reads:
             held = read_grants(await gateway.store.holder(named[0], user_id))
             found = tuple(grant for grant in held if grant.serial == named[1])
             told = await _told(gateway, campaign, user_id, found)
@@ -84,7 +84,7 @@ async def list_grabs(request: Request[State]) -> Response:
         return problem(Outcome.CAMPAIGN_NOT_FOUND)
     campaigns = [named] if named else list(gateway.catalogue)
     try:
-        async with asyncio.timeout(gateway.bounds.deadline_ms / 1000):
+        async with asyncio.timeout(gateway.bounds.deadline_ms / 1000), gateway.reads:
             held = await _held(gateway, user_id, campaigns)
     except TimeoutError:
         return problem(Outcome.BACKEND_UNAVAILABLE)
