@@ -3,19 +3,21 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from gateway.decisions import read_grants
 from tests.gateway.crowd import Got, Sent, crowd, read_answer
-from tests.gateway.serving import Served
+from tests.gateway.serving import Served, serving
+from tests.lua.server import Valkey
 
 pytestmark = pytest.mark.anyio
 
 USERS = 1000
 COUPONS = 800
 CONNECTIONS = 250
+DEADLINE_MS = 10_000
 
 
 def show_bytes(grab_id: str, token: str) -> bytes:
@@ -41,6 +43,13 @@ async def shown(port: int, asked: Sequence[tuple[str, str]], connections: int) -
 
     await asyncio.gather(*(one(n) for n in range(connections)))
     return [answers[index] for index in range(len(asked))]
+
+
+@pytest.fixture(scope="module")
+async def served(redis_server: Valkey, anyio_backend: str) -> AsyncIterator[Served]:
+    """Whose a coupon is hangs on no deadline: the longest that there is, for a busy machine."""
+    async with serving(redis_server.url, request_deadline_ms=DEADLINE_MS) as gateway:
+        yield gateway
 
 
 async def test_no_one_sees_or_spends_anothers(served: Served) -> None:

@@ -61,25 +61,29 @@ def compare(verify: Verify, keys: PassKeys, pairs: int, rng: random.Random) -> T
         good = keys.sign(Pass("spring-618", f"user{n:06d}", "", now_ms + 60_000)).encode()
         at = (len(good) - 32, len(good) - 1)
         order = rng.sample((0, 1), 2)
-        tokens = {which: _wrong_at(good, at[which], rng) for which in order}
-        best = {0: 1 << 62, 1: 1 << 62}
+        tokens = [_wrong_at(good, at[which], rng) for which in order]
+        best = [1 << 62, 1 << 62]
         for _ in range(READINGS):
-            for which in order:
-                token = tokens[which]
+            for place, token in enumerate(tokens):  # what is timed knows places, not which is which
                 begin = perf_counter_ns()
                 for _ in repeat(None, CALLS):
                     verify(token, now_ms)
-                best[which] = min(best[which], perf_counter_ns() - begin)
-        longer += best[1] > best[0]
-        shorter += best[1] < best[0]
-        differences.append((best[1] - best[0]) / CALLS)
-        least.append(best[0] / CALLS)
+                took = perf_counter_ns() - begin
+                best[place] = min(best[place], took)
+        first, last = best[order.index(0)], best[order.index(1)]
+        longer += last > first
+        shorter += last < first
+        differences.append((last - first) / CALLS)
+        least.append(first / CALLS)
     return Times(longer, shorter, statistics.median(differences), statistics.median(least))
 
 
 def _wrong_at(token: bytes, at: int, rng: random.Random) -> bytes:
-    other = rng.choice([byte for byte in HEX if byte != token[at]])
-    return token[:at] + bytes([other]) + token[at + 1 :]
+    """Made in the same steps for every place: where bytes are put together from pieces, an empty
+    last piece leads to another place in memory, and that was seen (p = 2e-5 of 20,000 pairs)."""
+    wrong = bytearray(token)
+    wrong[at] = rng.choice([byte for byte in HEX if byte != token[at]])
+    return bytes(wrong)
 
 
 def leaky(keys: PassKeys) -> Verify:
