@@ -3,7 +3,6 @@
 All of it is off by default, and none of it is on the way of a grab.
 """
 
-import time
 from base64 import urlsafe_b64decode
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -159,7 +158,8 @@ class Guard:
         )
         self._metrics.add("flashgrab_risk_decisions", (risk.rules.mode, judged.would.value))
         if judged.would is not Action.PASS:
-            self._lines.say(judged, risk.rules.mode, campaign.campaign_id, user_id, address)
+            told = (risk.rules.mode, campaign.campaign_id, user_id, address)
+            self._lines.say(judged, *told, now_ms)
         return judged.action
 
     async def close(self) -> None:
@@ -188,8 +188,10 @@ class Lines:
     def __init__(self) -> None:
         self._second, self._said, self._left_out = 0, 0, 0
 
-    def say(self, judged: Judged, mode: str, campaign: str, user: str, address: str) -> None:
-        second = int(time.monotonic())
+    def say(
+        self, judged: Judged, mode: str, campaign: str, user: str, address: str, now_ms: int
+    ) -> None:
+        second = now_ms // 1000
         if second != self._second:
             self._second, self._said = second, 0
         if self._said >= LOGGED_A_SECOND:

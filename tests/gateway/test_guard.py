@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from flashgrab.challenge import solve
 from flashgrab.model import Challenge
-from gateway.guard import LOGGED_A_SECOND, Demand, bits_of, claim
+from gateway.guard import LOGGED_A_SECOND, Demand, Lines, bits_of, claim
+from gateway.risk.score import Action, Judged
 from tests.gateway.asking import ask_pass, assert_problem, identity
 from tests.gateway.captcha_provider import GOOD, SECRET, Provider, provider
 from tests.gateway.serving import RULE, Served, serving
@@ -249,18 +250,26 @@ async def test_the_page_that_was_read_speaks_for_a_person(risky: Served) -> None
     assert given.status_code == 201
 
 
-async def test_what_it_logs_is_bounded(risky: Served) -> None:
-    """So many lines a second; the next one says how many were left out; metrics have them all."""
+async def test_metrics_have_every_decision(risky: Served) -> None:
+    """Counted by mode and decision, whatever the log leaves out."""
     campaign_id = await risky.campaign()
-    count = 5 * LOGGED_A_SECOND
-    with capture_logs() as lines:
-        for n in range(count):
-            challenge_in(await ask_pass(risky, campaign_id, **young(f"many{n}")))
-    seconds = {int(line.get("left_out", 0)) for line in lines}
-    assert len(lines) < count
-    assert seconds
     decided = ("flashgrab_risk_decisions", ("enforce", "challenge"))
-    assert risky.metrics.values[decided] >= count
+    before = risky.metrics.values.get(decided, 0)
+    for n in range(3):
+        challenge_in(await ask_pass(risky, campaign_id, **young(f"many{n}")))
+    assert risky.metrics.values[decided] == before + 3
+
+
+def test_what_it_logs_is_bounded() -> None:
+    """So many lines a second; the next one says how many were left out."""
+    lines, judged = Lines(), Judged(Action.REFUSE, Action.REFUSE, 9, ("rule",))
+    with capture_logs() as said:
+        for n in range(5 * LOGGED_A_SECOND):
+            lines.say(judged, "enforce", "spring", f"u{n}", "192.0.2.1", 7000 + n)
+        lines.say(judged, "enforce", "spring", "later", "192.0.2.1", 8000)
+    assert len(said) == LOGGED_A_SECOND + 1
+    assert said[-1]["left_out"] == 4 * LOGGED_A_SECOND
+    assert {line["left_out"] for line in said[:-1]} == {0}
 
 
 async def test_in_shadow_everybody_passes(redis_server: Valkey, tmp_path: Path) -> None:
