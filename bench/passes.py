@@ -30,7 +30,11 @@ class Blake2Passes:
 
     def __init__(self) -> None:
         secret = secrets.token_hex(20)
-        self.env = {**plain_env(), "FLASHGRAB_PASS_KEYS": f"k1:{secret}"}
+        self.env = {
+            **plain_env(),
+            "FLASHGRAB_PASS_KEYS": f"k1:{secret}",
+            "FLASHGRAB_CONNECTIONS_PER_ADDRESS": "0",  # one machine is the whole crowd
+        }
         self.mac_key = hashlib.blake2s(secret.encode(), person=b"fg-pass").hexdigest()
         """What flashgrab/passes.py makes of the secret, for servers in other languages."""
 

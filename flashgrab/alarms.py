@@ -87,6 +87,12 @@ class Alarm(Enum):
     LOGIN_KEYS = Meaning(
         "login-keys", ("gateway",), "the file of the login's keys can't be used; the last ones stay"
     )
+    CONNECTIONS_FULL = Meaning(
+        "connections-full", ("gateway",), "connections are refused, there are as many as may be"
+    )
+    TLS_PAIR_BROKEN = Meaning(
+        "tls-pair-broken", ("gateway",), "the new certificate can't be used; the old one serves on"
+    )
     PROCESS_DIED = Meaning("process-died", ("gateway",), "a process of the gateway has died")
     KAFKA_GONE = Meaning("kafka-gone", ("relay", "worker", "centre"), "Kafka does not answer")
     KAFKA_LOST_LOG = Meaning("kafka-lost-log", ("relay", "worker"), "Kafka has another log")

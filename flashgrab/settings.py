@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import sys
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -21,6 +21,8 @@ KAFKA = "host:port,… of Kafka; the centre asks it in a rebuild how far it is"
 
 PUBLIC_TOKEN_MIN = 32
 """Characters of ADMIN_TOKEN where more than this machine can try it."""
+
+PROXY_V2 = "proxy-v2"
 
 S = TypeVar("S", bound="PartSettings")
 
@@ -97,6 +99,29 @@ class GatewaySettings(PartSettings):
     def _limiter_url(cls, value: str) -> str:
         return _checked_redis_url(value) if value else value
 
+    connections_max: int = Field(
+        20_000, ge=1, le=1_000_000, description="connections of one gateway process"
+    )
+    connections_per_address: int = Field(
+        4000,
+        ge=0,
+        le=1_000_000,
+        description="of these from one IPv4 address or IPv6 /64, listed proxies aside; 0: any",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="networks of the proxies that are believed who a request is from"
+    )
+    proxies_say: Literal["x-forwarded-for", "forwarded", "proxy-v2"] = Field(
+        "x-forwarded-for",
+        description="how all of these say it: x-forwarded-for, forwarded or proxy-v2",
+    )
+    tls_cert: str = Field("", description="PEM file of the certificate chain; empty: no TLS")
+    tls_key: str = Field(
+        "",
+        validate_default=True,  # so that a certificate without a key is noticed
+        description="PEM file of its key; both are read again on a change",
+    )
+
     # Of one field, not of the model: that one is skipped where another field is wrong, and all
     # problems are to be listed at once.
     @field_validator("demo")
@@ -111,9 +136,9 @@ class GatewaySettings(PartSettings):
             raise ValueError("; ".join(wrong))
         return value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _origins(cls, value: Any) -> Any:
+    def _listed(cls, value: Any) -> Any:
         return (
             tuple(o.strip() for o in value.split(",") if o.strip())
             if isinstance(value, str)
@@ -147,6 +172,23 @@ class GatewaySettings(PartSettings):
     def _captcha_secret(cls, value: str, info: ValidationInfo) -> str:
         if info.data.get("captcha_verify_url") and not value:
             raise ValueError(f"{PREFIX}CAPTCHA_VERIFY_URL needs it")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError("expected addresses or networks as 10.0.0.0/8, fd00::/8") from None
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _pair(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("tls_cert")):
+            raise ValueError(f"goes with {PREFIX}TLS_CERT: both or neither")
         return value
 
     @field_validator("pass_keys")

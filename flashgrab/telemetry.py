@@ -60,6 +60,10 @@ METRICS: dict[str, Spec] = {
         "gauge", "1 where the live audit finds the invariant kept", ("campaign", "invariant")
     ),
     "flashgrab_inflight": Spec("gauge", "Requests being answered"),
+    "flashgrab_connections": Spec("gauge", "Connections that are open"),
+    "flashgrab_connections_refused": Spec(
+        "counter", "Connections refused or given up before a request, by reason", ("reason",)
+    ),
     "flashgrab_refused_locally": Spec("counter", "Refusals without a Redis command", ("reason",)),
     "flashgrab_limited_alone": Spec(
         "counter", "Requests held to rate limits by one process alone, the limiter being away"
@@ -79,6 +83,9 @@ METRICS: dict[str, Spec] = {
     "flashgrab_alarms_begun": Spec("counter", "Alarms that have begun", ("alarm",)),
 }
 """Names without the `_total` that Prometheus adds to counters."""
+
+ADDED = ("flashgrab_inflight", "flashgrab_connections")
+"""Gauges that are summed over the processes of a part."""
 
 
 @dataclass
@@ -176,7 +183,7 @@ class Metrics:
         """Add another process' numbers; its gauges only where it is alive."""
         for name, labels, value in snapshot["values"]:
             spec = METRICS[name]
-            if spec.kind == "counter" or name == "flashgrab_inflight":
+            if spec.kind == "counter" or name in ADDED:
                 if gauges or spec.kind == "counter":
                     self.add(name, tuple(labels), value)
             elif gauges and name == "flashgrab_alarm":

@@ -34,6 +34,7 @@ from gateway.captcha import Captcha
 from gateway.cors import Cors
 from gateway.cors import options as cors_options
 from gateway.desk import Desk
+from gateway.doors import Doors
 from gateway.gateway import Gateway, State
 from gateway.guard import Guard
 from gateway.identity import Identity
@@ -41,6 +42,7 @@ from gateway.limiter import Limiter
 from gateway.lists import Lists
 from gateway.login_keys import LoginKeys
 from gateway.memory import Memory
+from gateway.proxies import Proxies
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.risk.rules import load_rules
@@ -130,8 +132,15 @@ async def running(
         limiter=Limiter(limits, settings.limiter_wait_ms, settings.queue_max, metrics),
         guard=_guard(settings, metrics),
         lists=Lists(store, catalogue, segment_key),
+        doors=Doors(
+            settings.connections_max,
+            settings.connections_per_address,
+            Proxies(settings.trusted_proxies, settings.proxies_say),
+            metrics,
+        ),
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
+    metrics.live["flashgrab_connections"] = lambda: gateway.doors.inside
     metrics.alarms.of("gateway")
     wire.start()
     gateway.catalogue.start()

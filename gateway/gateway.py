@@ -19,6 +19,7 @@ from gateway.batch import Batcher
 from gateway.call import Bounds
 from gateway.campaigns import Campaign, Catalogue
 from gateway.desk import Desk
+from gateway.doors import Doors
 from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
@@ -58,6 +59,7 @@ class Gateway:
     limiter: Limiter
     guard: Guard
     lists: Lists
+    doors: Doors
     blocked: Blocklist | None = None
     """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)

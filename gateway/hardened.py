@@ -9,8 +9,12 @@ from collections import deque
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_remote_addr
 
 from flashgrab.outcomes import Outcome
+from gateway.doors import Doors
+from gateway.proxies import parsed
+from gateway.proxy_header import Source
 from gateway.replies import problem, to_bytes
 
 NO_REQUEST = "What came is no HTTP/1.1 request with one Host."
@@ -25,12 +29,14 @@ class Hardened(HttpToolsProtocol):
 
     # With more than 30 names in its dictionary each connection would have a table of its own.
     __slots__ = (
-        "_body_bytes", "_broken", "_deadline", "_fields", "_head_bytes", "_hosts", "_in_head",
-        "_messages", "_running", "receiving",
+        "_body_bytes", "_broken", "_deadline", "_doors", "_fields", "_head_bytes", "_hosts",
+        "_in_head", "_messages", "_place", "_running", "receiving", "source",
     )  # fmt: skip
 
     REQUEST_S = 5.0
     """From the first byte of a request to its last."""
+    SILENT_S = 4.0
+    """From the connection to its first byte. Who has asked once may wait for the opening."""
     HEAD_BYTES_MAX = 16 * 1024
     HEADERS_MAX = 64
     URL_BYTES_MAX = 8192
@@ -48,13 +54,30 @@ class Hardened(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._broken: Outcome | None = None
         self._running: RequestResponseCycle | None = None
+        self._doors: Doors = self.app_state["gateway"].doors
+        self._place: str | None = None
+        self.source: Source | None = None  # where a PROXY header named one (gateway/front.py)
+
+    # -- the connection --------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """Whose request this is: of the buyer, or of a proxy that is not listed."""
+        host = self.client[0] if self.client else ""
+        return parsed(host) or host
 
     # -- bytes in ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        client = self.source or get_remote_addr(transport)
+        self._place = self._doors.enter(client[0] if client else "")
+        if self._place is None:
+            self._doors.turn_away(transport, self.server_state.default_headers)
+            return
         super().connection_made(transport)
+        self.client = client
         self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
+            min(self.SILENT_S, self.timeout_keep_alive), self.timeout_keep_alive_handler
         )
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +107,9 @@ class Hardened(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._message_over()
+        if self._place is not None:
+            self._doors.leave(self._place)
+            self._place = None
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 

@@ -18,11 +18,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from flashgrab.alarms import Alarm
-from flashgrab.settings import GatewaySettings, load
+from flashgrab.settings import PROXY_V2, GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from gateway.app import make_app
+from gateway.front import fronted
 from gateway.lane import Lane
+from gateway.proxied import Proxied
 from gateway.risk.rules import RulesInvalid, load_rules
+from gateway.tls import Certificate
 
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
@@ -65,6 +68,11 @@ def serve(settings: GatewaySettings, processes: int) -> int:
             print(f"FLASHGRAB_RISK_RULES: {error}", file=sys.stderr)
             return 2
     try:
+        certificate_of(settings, metrics)
+    except (OSError, ValueError) as error:
+        print(f"the certificate of FLASHGRAB_TLS_CERT can't be used: {error}", file=sys.stderr)
+        return 2
+    try:
         sock = listen(settings.host, settings.port)
     except OSError as error:
         return _cannot_listen(settings.host, settings.port, "FLASHGRAB_PORT", error)
@@ -81,6 +89,22 @@ def serve(settings: GatewaySettings, processes: int) -> int:
         return asyncio.run(parent.run())
     run_process(settings, sock, metrics)
     return 0
+
+
+def protocol_of(settings: GatewaySettings, certificate: Certificate | None) -> Any:
+    """What uvicorn makes for a connection: the bare lane, unless a setting asks for more."""
+    header = settings.proxies_say == PROXY_V2
+    inner = Proxied if settings.trusted_proxies and not header else Lane
+    if certificate or (header and settings.trusted_proxies):
+        return fronted(inner, certificate, header=header)
+    return inner
+
+
+def certificate_of(settings: GatewaySettings, metrics: Metrics) -> Certificate | None:
+    """Raises what Certificate does."""
+    if not settings.tls_cert:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key, metrics.alarms)
 
 
 def open_files() -> None:
@@ -103,10 +127,13 @@ def run_process(
 ) -> None:
     """Serve on a listening socket until a signal, then answer what is in flight."""
     drain_s = max(DRAIN_S, settings.request_deadline_ms // 1000 + 1)
+    certificate = certificate_of(settings, metrics)
     config = uvicorn.Config(
         app or make_app(settings, metrics),
         loop="uvloop",
-        http=Lane,
+        http=protocol_of(settings, certificate),
+        callback_notify=certificate.follow if certificate else None,
+        timeout_notify=0,  # each second, that is
         timeout_keep_alive=KEEP_ALIVE_S,
         ws="none",
         lifespan="on",

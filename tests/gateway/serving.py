@@ -26,7 +26,6 @@ from gateway.batch import Batcher
 from gateway.call import Bounds
 from gateway.campaigns import Campaign
 from gateway.gateway import Gateway
-from gateway.hardened import Hardened
 from gateway.lane import Lane
 from gateway.serve import listen
 
@@ -173,13 +172,17 @@ def settings(redis_url: str, **changes: Any) -> GatewaySettings:
         "batch_max": 1000,
         "queue_max": 20_000,
         "cors_origins": (),
+        "connections_per_address": 0,
     }
     return GatewaySettings(**{**values, **changes})
 
 
 @asynccontextmanager
 async def serving(
-    redis_url: str, clock: Clock | None = None, protocol: type[Hardened] = Lane, **changes: Any
+    redis_url: str,
+    clock: Clock | None = None,
+    protocol: Callable[..., asyncio.Protocol] = Lane,
+    **changes: Any,
 ) -> AsyncIterator[Served]:
     """A gateway that serves until the block ends."""
     chosen = settings(redis_url, **changes)
@@ -187,7 +190,7 @@ async def serving(
     sock = listen(chosen.host, 0)
     config = uvicorn.Config(
         make_app(chosen, metrics, clock),
-        http=protocol,
+        http=protocol,  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
