@@ -15,7 +15,7 @@ from gateway.proxy_header import NotProxied, Source, read_header
 from gateway.tls import Certificate
 
 FRONT_S = 4.0
-"""For header and handshake, each."""
+"""For header and handshake."""
 GOODBYE_S = 1.0
 """For the other side's part of a TLS connection's end."""
 
@@ -47,9 +47,11 @@ class Front(asyncio.Protocol):
         self._state = given["server_state"]
         self._doors: Doors = given["app_state"]["gateway"].doors
         self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + FRONT_S
         self._place: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._bytes = b""
+        self._source: Source | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -60,24 +62,31 @@ class Front(asyncio.Protocol):
             self._transport.abort()
             return
         self._state.connections.add(self)
-        if self._header and self._doors.proxies.trusts(host):
-            self._timer = self._loop.call_later(FRONT_S, self._give_up)
+        self._header = self._header and self._doors.proxies.trusts(host)
+        if self._header or self._certificate:
+            self._timer = self._loop.call_at(self._until, self._give_up)
         else:
-            self._hand_over(None, b"")
+            self._begin(self._transport, b"")
 
     def data_received(self, data: bytes) -> None:
         self._bytes += data
-        try:
-            found = read_header(self._bytes)
-        except NotProxied:
-            self._give_up()
-            return
-        if found is not None:
-            self._bytes = b""
-            self._hand_over(*found)
+        if self._header:
+            try:
+                found = read_header(self._bytes)
+            except NotProxied:
+                self._give_up()
+                return
+            if found is None:
+                return
+            self._header = False
+            self._source, self._bytes = found
+        if self._certificate is None:
+            self._begin(self._transport, self._bytes)
+        elif self._bytes:
+            self._encrypt(self._certificate)
 
     def _give_up(self) -> None:
-        self._doors.count("proxy")
+        self._doors.count("proxy" if self._header else "tls")
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,21 +107,20 @@ class Front(asyncio.Protocol):
 
     # -- handing over ----------------------------------------------------------------------------
 
-    def _hand_over(self, source: Source | None, rest: bytes) -> None:
-        if self._certificate is None:
-            self._begin(self._transport, source, rest)
-            return
+    def _encrypt(self, certificate: Certificate) -> None:
+        """The handshake's first bytes are here: only now, since uvloop begins to read after
+        connection_made, and start_tls knows nothing of what came before it."""
         if self._timer is not None:
             self._timer.cancel()
         self._transport.pause_reading()
-        task = self._loop.create_task(self._handshake(self._certificate, source))
+        task = self._loop.create_task(self._handshake(certificate))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
-        if rest:  # after start_tls has begun, and what it put off until the next turn
-            self._loop.call_soon(self._loop.call_soon, self._feed, rest)
+        # After start_tls has begun, and what it put off until the next turn.
+        self._loop.call_soon(self._loop.call_soon, self._feed, self._bytes)
+        self._bytes = b""
 
     def _feed(self, rest: bytes) -> None:
-        """The beginning of the handshake came together with the header."""
         protocol = cast(asyncio.BufferedProtocol, self._transport.get_protocol())
         while rest and not self._transport.is_closing():
             buffer = cast(memoryview, protocol.get_buffer(len(rest)))
@@ -121,7 +129,7 @@ class Front(asyncio.Protocol):
             protocol.buffer_updated(size)
             rest = rest[size:]
 
-    async def _handshake(self, certificate: Certificate, source: Source | None) -> None:
+    async def _handshake(self, certificate: Certificate) -> None:
         early = _Early()
         try:
             transport = await self._loop.start_tls(
@@ -129,7 +137,7 @@ class Front(asyncio.Protocol):
                 early,
                 certificate.context,
                 server_side=True,
-                ssl_handshake_timeout=FRONT_S,
+                ssl_handshake_timeout=max(0.1, self._until - self._loop.time()),
                 ssl_shutdown_timeout=GOODBYE_S,
             )
         except OSError:  # also what is no TLS, and what took too long
@@ -139,12 +147,12 @@ class Front(asyncio.Protocol):
         finally:
             self._leave()
         if transport is not None and not early.ended and not transport.is_closing():
-            self._begin(transport, source, bytes(early.data))
+            self._begin(transport, bytes(early.data))
 
-    def _begin(self, transport: asyncio.Transport, source: Source | None, data: bytes) -> None:
+    def _begin(self, transport: asyncio.Transport, data: bytes) -> None:
         self._leave()
         inner = self._make()
-        inner.source = source
+        inner.source = self._source
         transport.set_protocol(inner)
         inner.connection_made(transport)
         if data and not transport.is_closing():
