@@ -13,7 +13,6 @@ from starlette.responses import Response
 from flashgrab.ids import OWN_REQUEST_PREFIX, is_campaign_id
 from flashgrab.limits import Policies, networks
 from flashgrab.outcomes import Outcome
-from gateway.address import host_of
 from gateway.campaigns import Campaign
 from gateway.decisions import BLOCKED, Decision, Reply, new_grant
 from gateway.hardened import Hardened
@@ -154,7 +153,7 @@ class Lane(Hardened):
     def _count(self, campaign: Campaign, limits: Policies, grab: _Grab) -> None:
         """Let the limits look at it first, all at once or in a while."""
         self._campaign, self._grab = campaign, grab
-        found = networks(host_of(self.client))
+        found = networks(self.address)
         verdict = self._gateway.limiter.enter(limits, grab[0], grab[1], found, self)
         if verdict is not None:
             self.limited(verdict)

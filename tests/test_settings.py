@@ -258,6 +258,28 @@ def test_bounds(changes: dict[str, Any], names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes, name",
+    [
+        ({"trusted_proxies": "10.0.0.1/8"}, "TRUSTED_PROXIES"),
+        ({"trusted_proxies": "10.0.0.0/8,proxy.example"}, "TRUSTED_PROXIES"),
+        ({"proxies_say": "x-real-ip"}, "PROXIES_SAY"),
+        ({"tls_cert": "cert.pem"}, "TLS_KEY"),
+        ({"tls_key": "key.pem"}, "TLS_KEY"),
+    ],
+)
+def test_what_stands_before_http(changes: dict[str, Any], name: str) -> None:
+    """Networks, one of the known ways to name a buyer, a whole pair of files."""
+    (line,) = wrong(**changes)
+    assert line.startswith(f"{PREFIX}{name}: ")
+
+
+def test_proxies_are_networks() -> None:
+    """Addresses and networks of both families, by commas."""
+    listed = gateway(trusted_proxies="10.0.0.0/8, 192.0.2.1 ,fd00::/8,").trusted_proxies
+    assert listed == ("10.0.0.0/8", "192.0.2.1", "fd00::/8")
+
+
+@pytest.mark.parametrize(
     "host, ok",
     [
         ("127.0.0.1", True),

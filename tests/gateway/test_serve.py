@@ -4,9 +4,11 @@ import contextlib
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import httpx2
 import psutil
@@ -24,6 +26,7 @@ from tests.gateway.process import (
     running,
     until,
 )
+from tests.gateway.proxying import write_pair
 from tests.lua.server import Valkey, valkey
 
 CONTRACT = {
@@ -201,6 +204,40 @@ def test_wrong_settings_are_listed_at_once(server: Valkey) -> None:
         )
     )
     assert secret not in done.stderr + done.stdout
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(server: Valkey, tmp_path: Path) -> None:
+    """Exit 2, naming the variable."""
+    cert = tmp_path / "cert.pem"
+    cert.write_text("no certificate")
+    done = _run(environment(server, TLS_CERT=str(cert), TLS_KEY=str(cert)))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("the certificate of FLASHGRAB_TLS_CERT can't be used: ")
+
+
+def test_tls_of_two_processes(server: Valkey, tmp_path: Path) -> None:
+    """As its users run it: over TLS, with two processes, a new pair is served within seconds."""
+    publish(server, "secure")
+    cert, key = write_pair(tmp_path, "first")
+    env = environment(server, TLS_CERT=str(cert), TLS_KEY=str(key))
+    gateway = Running(env, "--processes", "2")
+    try:
+        url = f"https://127.0.0.1:{env['FLASHGRAB_PORT']}/v1/campaigns/secure"
+
+        def served() -> bool:
+            try:
+                trusting = ssl.create_default_context(cafile=str(cert))
+                return httpx2.get(url, verify=trusting).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        until("it serves the first", served)
+        write_pair(tmp_path, "second")
+        until("both processes serve the second", lambda: all(served() for _ in range(8)))
+        assert "Traceback" not in gateway.said
+    finally:
+        gateway.close()
 
 
 def test_secrets_are_not_in_what_it_says(server: Valkey) -> None:
