@@ -74,13 +74,19 @@ def draw(folder: Path, passes: Blake2Passes, *, town: int, users: int) -> Path:
 
 
 def drive(
-    address: str, requests: Path, rate: int, cores: Collection[int], *, seconds: float = SECONDS
+    address: str,
+    requests: Path,
+    rate: int,
+    cores: Collection[int],
+    *,
+    seconds: float = SECONDS,
+    connections: int = CONNECTIONS,
 ) -> dict[str, Any]:
     """What the generator counted; rate 0 is a closed loop of so many seconds. Raises BadRun."""
     port = int(address.rpartition(":")[2])
     command = [str(go.program("arrivals")), "-address", address, "-requests", str(requests)]
     command += ["-head", str(head(requests.parent, port)), "-rate", str(rate)]
-    command += ["-connections", str(CONNECTIONS), "-seconds", str(seconds)]
+    command += ["-connections", str(connections), "-seconds", str(seconds)]
     with pinned(cores):
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds + GRACE_S, check=False

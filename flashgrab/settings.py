@@ -76,6 +76,13 @@ class GatewaySettings(PartSettings):
     request_deadline_ms: int = Field(2000, ge=50, le=60_000, description="answer within, ms")
     batch_max: int = Field(1000, ge=1, le=1000, description="requests of one script call")
     queue_max: int = Field(20_000, ge=1, le=1_000_000, description="requests that may wait")
+    shed_wait_ms: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="wait in the queue past which, while it lasts, new grabs are told BUSY, ms;"
+        " 0: none is before the queue is full",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="exact origins, comma separated"
     )

@@ -74,6 +74,12 @@ METRICS: dict[str, Spec] = {
     "flashgrab_challenges": Spec(
         "counter", "Challenges before a pass: asked, solved, wrong, unavailable", ("result",)
     ),
+    "flashgrab_shed": Spec("counter", "Grabs told BUSY because others waited", ("campaign",)),
+    "flashgrab_admitted_max": Spec(
+        "gauge", "Grabs that may wait while new ones are told BUSY", ("campaign",)
+    ),
+    "flashgrab_loop_late_seconds": Spec("gauge", "By how much a gateway's loop was late last"),
+    "flashgrab_held_connections": Spec("gauge", "New connections not read from, its loop is late"),
     "flashgrab_redis_connects": Spec("counter", "Connections made to Redis by the grab path"),
     "flashgrab_not_warmed": Spec(
         "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")
@@ -84,8 +90,10 @@ METRICS: dict[str, Spec] = {
 }
 """Names without the `_total` that Prometheus adds to counters."""
 
-ADDED = ("flashgrab_inflight", "flashgrab_connections")
-"""Gauges that are summed over the processes of a part."""
+ADDED = ("flashgrab_inflight", "flashgrab_connections", "flashgrab_held_connections")
+"""Gauges of processes that are added up."""
+LARGEST = ("flashgrab_alarm", "flashgrab_loop_late_seconds")
+"""Those where what one process sees is so."""
 
 
 @dataclass
@@ -186,8 +194,8 @@ class Metrics:
             if spec.kind == "counter" or name in ADDED:
                 if gauges or spec.kind == "counter":
                     self.add(name, tuple(labels), value)
-            elif gauges and name == "flashgrab_alarm":
-                key = (name, tuple(labels))  # what one process sees is so
+            elif gauges and name in LARGEST:
+                key = (name, tuple(labels))
                 self.values[key] = max(value, self.values.get(key, 0))
             elif gauges:
                 self.set(name, tuple(labels), value)

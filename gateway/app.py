@@ -42,6 +42,7 @@ from gateway.limiter import Limiter
 from gateway.lists import Lists
 from gateway.login_keys import LoginKeys
 from gateway.memory import Memory
+from gateway.pace import Pace
 from gateway.proxies import Proxies
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
@@ -111,8 +112,10 @@ async def running(
     limits = None
     if settings.limiter_url:
         limits = Wire(settings.limiter_url, (LIMIT,), lambda _run_id: None, lambda _now_ms: None)
+    bounds = Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms)
+    pace = Pace(settings.shed_wait_ms, bounds, clock, metrics)
     gateway = Gateway(
-        bounds=Bounds(settings.batch_max, settings.queue_max, settings.request_deadline_ms),
+        bounds=bounds,
         pass_keys=PassKeys.parse(settings.pass_keys),
         link_keys=LinkKeys.parse(settings.pass_keys),
         identity=_identity(settings, metrics, clock),
@@ -138,9 +141,12 @@ async def running(
             Proxies(settings.trusted_proxies, settings.proxies_say),
             metrics,
         ),
+        pace=pace,
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
     metrics.live["flashgrab_connections"] = lambda: gateway.doors.inside
+    metrics.live["flashgrab_loop_late_seconds"] = lambda: pace.late_ms / 1000
+    metrics.live["flashgrab_held_connections"] = lambda: pace.held
     metrics.alarms.of("gateway")
     wire.start()
     gateway.catalogue.start()
@@ -153,6 +159,7 @@ async def running(
             tasks.append(asyncio.create_task(login_keys.follow(), name="login_keys"))
         await _warm(wire, gateway)
         tasks.append(asyncio.create_task(watch(gateway), name="watch"))
+        tasks.append(asyncio.create_task(pace.keep(gateway.batchers), name="pace"))
         yield gateway
     finally:
         await end(tasks)

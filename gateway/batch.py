@@ -11,7 +11,7 @@ import structlog
 
 from flashgrab.alarms import Alarm
 from flashgrab.outcomes import Outcome
-from flashgrab.telemetry import Metrics
+from flashgrab.telemetry import Metrics, Tally
 from flashgrab.wire import Calls
 from gateway.call import LATE_SHARE, Asker, Batch, Bounds
 from gateway.campaigns import Campaign
@@ -33,6 +33,7 @@ LOOK_BACK = 8
 """Calls."""
 HEAD = 7
 """Words of a reply before the results: the verdict, and what Reply has."""
+TURNED_AWAY = Decision(Outcome.BUSY)
 
 log = structlog.get_logger()
 
@@ -82,13 +83,30 @@ class Batcher:
         self._wait: asyncio.TimerHandle | None = None
         self._gathered = 0  # requests that waited at the last turn
         self._turns = 0
+        self.limit = bounds.queue_max
+        """Requests that may wait or be in flight; gateway/pace.py lowers it under overload."""
         self.turned_away = 0
         """Grabs that found the queue full."""
+        self._shed: Tally | None = None
+        self.decided = 0
+        """Grabs whose call has ended."""
 
     @property
     def requests(self) -> int:
         """Requests that wait or are in flight."""
         return len(self._waiting) + self._in_flight
+
+    @property
+    def shed(self) -> int:
+        """Grabs that were turned away because of the limit, before the queue was full."""
+        return self._shed.count if self._shed is not None else 0
+
+    def standing_ms(self) -> int:
+        """How long the oldest has waited where more wait than the next call takes, else 0."""
+        waiting = self._waiting
+        if len(waiting) <= self._bounds.batch_max:
+            return 0
+        return int((time.monotonic() - waiting.since[0]) * 1000)
 
     def submit(self, user_id: str, device_id: str, key: str) -> "asyncio.Future[Decision]":
         """Put a grab into the batch of this turn. The future never raises, and ends in time."""
@@ -100,9 +118,8 @@ class Batcher:
         """Put a grab into the batch of this turn; the waiter hears of it, in time."""
         waiting, now = self._waiting, time.monotonic()
         size = len(waiting.waiters)
-        if size + self._in_flight >= self._bounds.queue_max:
-            self.turned_away += 1
-            self._give_up(Batch([waiter], [now]), Outcome.BUSY)
+        if size + self._in_flight >= self.limit:
+            self._turn_away(waiter, now)
             return
         waiting.waiters.append(waiter)
         waiting.since.append(now)
@@ -114,6 +131,20 @@ class Batcher:
             self._flush_due = True
             self._gathered, self._turns = size + 1, 0
             self._loop.call_soon(self._gather)
+
+    def _turn_away(self, waiter: Waiter, now: float) -> None:
+        """Told at once. Under overload it is all that most get, and costs little on purpose."""
+        if self.limit >= self._bounds.queue_max:
+            self.turned_away += 1
+            self._give_up(Batch([waiter], [now]), Outcome.BUSY)
+            return
+        if self._shed is None:
+            name = self._campaign.campaign_id
+            self._shed = self._metrics.tally(
+                ("flashgrab_shed", (name,)), ("flashgrab_grabs", (name, Outcome.BUSY.name))
+            )
+        self._shed.count += 1
+        waiter.decided(TURNED_AWAY)
 
     # -- when a call is made -----------------------------------------------------------------------
 
@@ -173,6 +204,7 @@ class Batcher:
         """All hear what was said, or this outcome; then it is the next one's turn."""
         self._calls -= 1
         self._in_flight -= len(batch)
+        self.decided += len(batch)
         reply, results = None, None
         if said is not None:
             try:

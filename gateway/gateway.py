@@ -25,6 +25,7 @@ from gateway.identity import Identity
 from gateway.limiter import Limiter
 from gateway.lists import Lists
 from gateway.memory import Memory
+from gateway.pace import Pace
 from gateway.ratelimit import Verdict
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
@@ -60,6 +61,7 @@ class Gateway:
     guard: Guard
     lists: Lists
     doors: Doors
+    pace: Pace
     blocked: Blocklist | None = None
     """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)

@@ -5,6 +5,7 @@ itself waits in the batch and writes its answer. What is not plain goes to the o
 route untouched, and gets the same answer there (tests/gateway/lane/).
 """
 
+import asyncio
 import secrets
 from typing import Any
 
@@ -274,6 +275,18 @@ class Lane(Hardened):
             self.data_received(data)
 
     # -- the connection --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """While the loop is late, those who are here go first."""
+        super().connection_made(transport)
+        if self._gateway.pace.late:
+            self.flow.pause_reading()
+            self._gateway.pace.hold(self)
+
+    def let_in(self) -> None:
+        """It was held, and is read from now."""
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """The client does not read: the ordinary way waits until it does."""

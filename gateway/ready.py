@@ -16,6 +16,8 @@ from gateway.replies import grab_reply, grant_state, problem, to_bytes
 
 READY_MAX = 4096
 """Answers and forms kept: by campaign, outcome, round and origin. Past it all are made anew."""
+JITTERS = 64
+"""Answers BUSY of one campaign and second that differ in when to come back."""
 SAME = frozenset(
     (
         Outcome.PASS_INVALID,
@@ -52,6 +54,8 @@ class Ready:
         self._granted: dict[tuple[bytes, int, bytes], _Form] = {}
         self._forms: dict[tuple[bytes, Outcome, int, str, bytes], _Form] = {}
         self._refusals: dict[tuple[bytes, Outcome, bytes], tuple[int, bytes]] = {}
+        self._busies: dict[tuple[bytes, bytes], list[bytes]] = {}
+        self._turned_away = 0
 
     def granted(
         self, campaign: Campaign, serial: int, reply: Reply, more: bytes, headers: _Headers
@@ -95,7 +99,9 @@ class Ready:
         ):
             self._answer = self._answer_of(campaign, decision, more, headers)
             # Not a replay: its decision is kept, and its state goes on to PERSISTED.
-            self._decision = None if decision.grants else decision
+            # Not BUSY: those who are turned away together must not come back together.
+            is_kept = not decision.grants and decision.outcome is not Outcome.BUSY
+            self._decision = decision if is_kept else None
             self._campaign, self._decision_more = campaign, more
         return self._answer
 
@@ -111,6 +117,8 @@ class Ready:
             if outcome is Outcome.USER_LIMIT:
                 return self._limited(campaign, decision.grants, more)
             name = campaign.name
+        if outcome is Outcome.BUSY:
+            return self._busy(campaign, decision, name, more)
         ready = self._refusals.get((name, outcome, more))
         if ready is not None and ready[0] in (0, decision.at_ms):
             return ready[1]
@@ -122,6 +130,20 @@ class Ready:
             self._make_room()  # all that come in the same millisecond are told the same
             self._refusals[name, outcome, more] = (decision.at_ms, made)
         return made
+
+    def _busy(
+        self, campaign: Campaign | None, decision: Decision, name: bytes, more: bytes
+    ) -> bytes:
+        """One of JITTERS answers in turn, each with a time of its own to come back."""
+        made = self._busies.get((name, more))
+        if made is None:
+            self._make_room()
+            made = self._busies[name, more] = []
+        self._turned_away = (self._turned_away + 1) % JITTERS
+        if len(made) < JITTERS:
+            made.append(to_bytes(self._response(campaign, decision), self._headers, more=more))
+            return made[-1]
+        return made[self._turned_away]
 
     def last(
         self, campaign: Campaign | None, decision: Decision, more: bytes, headers: _Headers
@@ -164,7 +186,8 @@ class Ready:
         return whole.replace(gap, b"%b"), len(body) - body.count(gap) * len(gap)
 
     def _make_room(self) -> None:
-        if len(self._granted) + len(self._forms) + len(self._refusals) >= READY_MAX:
+        kept = len(self._granted) + len(self._forms) + len(self._refusals)
+        if kept + JITTERS * len(self._busies) >= READY_MAX:
             self._turn(self._headers)
 
     def _turn(self, headers: _Headers) -> None:
@@ -172,6 +195,7 @@ class Ready:
         self._granted.clear()
         self._forms.clear()
         self._refusals.clear()
+        self._busies.clear()
 
 
 def _is_last(campaign: Campaign | None, outcome: Outcome) -> bool:

@@ -98,6 +98,14 @@ def test_a_new_date_makes_all_anew(clock: RedisClock) -> None:
     assert later[0][1] in made.granted(campaign, 1, reply, b"", later)
 
 
+def test_those_turned_away_do_not_come_back_together(clock: RedisClock) -> None:
+    """The answer BUSY is made beforehand too, in many kinds: one decision, many times to wait."""
+    made, campaign, busy = Ready(clock), single(), Decision(Outcome.BUSY)
+    told = [made.answer(campaign, busy, b"", DATE) for _ in range(3 * ready_module.JITTERS)]
+    assert len(set(told)) > ready_module.JITTERS // 2
+    assert set(told[ready_module.JITTERS :]) <= set(told[: ready_module.JITTERS])
+
+
 def test_what_is_kept_has_a_bound(clock: RedisClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past it all are made anew, and still right."""
     monkeypatch.setattr(ready_module, "READY_MAX", 3)

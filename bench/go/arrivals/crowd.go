@@ -14,6 +14,7 @@ type conn struct {
 	fd   int
 	busy bool
 	due  time.Time
+	sent time.Time
 	in   []byte // what has come of an answer
 }
 
@@ -36,6 +37,13 @@ type crowd struct {
 	lateMax   int
 	statuses  map[int]int
 	latencies []int32
+	byStatus  map[int]*waits
+}
+
+// waits are those of the answers with one status, in microseconds.
+type waits struct {
+	due  []int32 // since the request was due
+	sent []int32 // since it was sent
 }
 
 func newCrowd(address string, connections int, requests [][]byte) *crowd {
@@ -49,7 +57,7 @@ func newCrowd(address string, connections int, requests [][]byte) *crowd {
 	}
 	c := &crowd{requests: requests, epoll: epoll, conns: map[int32]*conn{}, open: connections,
 		events: make([]syscall.EpollEvent, 256), buffer: make([]byte, 1<<16),
-		statuses: map[int]int{}, latencies: make([]int32, 0, max(len(requests), 2_000_000))}
+		statuses: map[int]int{}, byStatus: map[int]*waits{}, latencies: make([]int32, 0, max(len(requests), 2_000_000))}
 	for range connections {
 		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 		if err != nil {
@@ -78,7 +86,7 @@ func newCrowd(address string, connections int, requests [][]byte) *crowd {
 func (c *crowd) send(number int, due time.Time) {
 	one := c.idle[len(c.idle)-1]
 	c.idle = c.idle[:len(c.idle)-1]
-	one.busy, one.due = true, due
+	one.busy, one.due, one.sent = true, due, time.Now()
 	c.sent++
 	if n, err := syscall.Write(one.fd, c.requests[number]); err != nil || n < len(c.requests[number]) {
 		c.drop(one)
@@ -121,7 +129,16 @@ func (c *crowd) receive(one *conn) {
 	one.in = one.in[:0]
 	one.busy = false
 	c.statuses[status]++
-	c.latencies = append(c.latencies, int32(time.Since(one.due).Microseconds()))
+	now := time.Now()
+	waited := int32(now.Sub(one.due).Microseconds())
+	c.latencies = append(c.latencies, waited)
+	of := c.byStatus[status]
+	if of == nil {
+		of = &waits{}
+		c.byStatus[status] = of
+	}
+	of.due = append(of.due, waited)
+	of.sent = append(of.sent, int32(now.Sub(one.sent).Microseconds()))
 	c.idle = append(c.idle, one)
 }
 

@@ -39,6 +39,15 @@ type figures struct {
 	P50US     int         `json:"p50_us"`
 	P99US     int         `json:"p99_us"`
 	MaxUS     int         `json:"max_us"`
+	ByStatus  map[int]of  `json:"by_status"`
+}
+
+// of is what the answers with one status took, since they were due and since they were sent.
+type of struct {
+	P50US     int `json:"p50_us"`
+	P99US     int `json:"p99_us"`
+	SentP50US int `json:"sent_p50_us"`
+	SentP99US int `json:"sent_p99_us"`
 }
 
 func main() {
@@ -134,11 +143,13 @@ func (c *crowd) finish() {
 
 func (c *crowd) figures() figures {
 	slices.Sort(c.latencies)
-	at := func(percent int) int {
-		if len(c.latencies) == 0 {
-			return 0
-		}
-		return int(c.latencies[min(len(c.latencies)-1, len(c.latencies)*percent/100)])
+	at := func(percent int) int { return share(c.latencies, percent) }
+	byStatus := map[int]of{}
+	for status, found := range c.byStatus {
+		slices.Sort(found.due)
+		slices.Sort(found.sent)
+		byStatus[status] = of{share(found.due, 50), share(found.due, 99),
+			share(found.sent, 50), share(found.sent, 99)}
 	}
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
@@ -148,6 +159,14 @@ func (c *crowd) figures() figures {
 		Sent: c.sent, Answered: len(c.latencies), Broken: c.broken, Statuses: c.statuses,
 		Late: c.late, Waited: c.waited, LateMaxUS: c.lateMax, Micros: c.end.Sub(c.start).Microseconds(),
 		CPUMicros: used.Utime.Nano()/1000 + used.Stime.Nano()/1000 - c.cpuBefore,
-		P50US:     at(50), P99US: at(99), MaxUS: at(100),
+		P50US:     at(50), P99US: at(99), MaxUS: at(100), ByStatus: byStatus,
 	}
+}
+
+// share is a percentile of what is sorted.
+func share(sorted []int32, percent int) int {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return int(sorted[min(len(sorted)-1, len(sorted)*percent/100)])
 }
