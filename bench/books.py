@@ -5,7 +5,7 @@ same script (lua/publish.lua), called by hand.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from bench.passes import CAMPAIGN
@@ -39,12 +39,19 @@ class Books(Protocol):
         ...
 
 
-def publish(ask: Ask, campaign: str, quota: int, durability: str = "fsync") -> None:
+def publish(
+    ask: Ask,
+    campaign: str,
+    quota: int,
+    durability: str = "fsync",
+    limits: Mapping[str, str] | None = None,
+) -> None:
     """A campaign that is open for an hour, one coupon a user. Raises BadRun."""
     seconds, micros = ask("TIME")
     opens_at = int(seconds) * 1000 + int(micros) // 1000
     run = ask("INFO", "server")["run_id"]
-    definition = json.dumps({"name": "Bench", "rule": {}, "durability": durability})
+    shown = {"name": "Bench", "rule": {}, "durability": durability, "limits": limits}
+    definition = json.dumps(shown)
     schema = "1"
     args: list[str | int] = [schema, 1, run, 1, "bench", definition, 1, 0, 10_000_000]
     args += [opens_at, opens_at + HOUR_MS, quota]
@@ -57,12 +64,19 @@ def publish(ask: Ask, campaign: str, quota: int, durability: str = "fsync") -> N
 class CampaignBooks:
     """A campaign as lua/README.md has it: ours, and that of the reference with our script."""
 
-    def __init__(self, *, replays: bool, durability: str = "fsync") -> None:
+    def __init__(
+        self,
+        *,
+        replays: bool,
+        durability: str = "fsync",
+        limits: Mapping[str, str] | None = None,
+    ) -> None:
         self.replays = replays
         self._durability = durability
+        self._limits = limits
 
     def prepare(self, ask: Ask, quota: int) -> None:
-        publish(ask, CAMPAIGN, quota, self._durability)
+        publish(ask, CAMPAIGN, quota, self._durability, self._limits)
 
     def granted(self, ask: Ask) -> int:
         return int(ask("HGET", _key(":r:1"), "granted"))

@@ -68,12 +68,19 @@ class Bench:
                 system.books.check(server.ask, GONE)
 
     def point(
-        self, system: System, width: int, fsync: str, number: int, *, replica: bool = False
+        self,
+        system: System,
+        width: int,
+        fsync: str,
+        number: int,
+        *,
+        replica: bool = False,
+        limiter: bool = False,
     ) -> Sample:
         """W1 at one number of connections, warmed up at that, by itself, on a Valkey with or
-        without a replica. Raises BadRun."""
+        without a replica, beside a limiter's or not. Raises BadRun."""
         requests = self.requests(system.passes)
-        with serving(system, fsync, QUOTA, self.cores, replica=replica) as server:
+        with serving(system, fsync, QUOTA, self.cores, replica=replica, limiter=limiter) as server:
             self.drive(server, requests.file("warm"), width, WARM_UP_S, again=True)
             sample = self._sample(server, "W1", Condition(width, fsync), number)
             if system.books:

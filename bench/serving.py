@@ -44,7 +44,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Serving:
     """A server that listens. `ask` is None where the system keeps nothing in Redis; `replica` is
-    that Redis' own, where it has one."""
+    that Redis' own, where it has one, `limiter` the rate limits'."""
 
     system: System
     ask: Ask
@@ -52,11 +52,13 @@ class Serving:
     pid: int
     log: Path
     replica: Ask | None = None
+    limiter: Ask | None = None
 
     def read(self) -> Reading:
         """Now. A script's own commands count too: 0 means that Redis was left alone. The CPU of
-        Redis is that of its replica besides."""
-        cpus = [ask("INFO", "cpu") for ask in (self.ask, self.replica) if ask is not None]
+        Redis is that of its replica and of the limiter's server besides."""
+        servers = (self.ask, self.replica, self.limiter)
+        cpus = [ask("INFO", "cpu") for ask in servers if ask is not None]
         calls = self.ask("INFO", "commandstats")
         count = {k.removeprefix("cmdstat_"): int(v["calls"]) for k, v in calls.items()}
         return Reading(
@@ -101,12 +103,19 @@ def serving(
     under: Sequence[str] = (),
     start_s: float = START_S,
     replica: bool = False,
+    limiter: bool = False,
 ) -> Iterator[Serving]:
     """For the length of a block; `under` is a command that runs it. Raises BadRun if it fails."""
     with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         with _valkey(folder, fsync, cores) as (ask, redis_port):
-            of_replica = None
+            of_replica = of_limiter = None
+            more = {}
+            if limiter:
+                own = folder / "limiter"
+                own.mkdir()
+                of_limiter, at = stack.enter_context(_valkey(own, "no", cores))
+                more = {"FLASHGRAB_LIMITER_URL": f"redis://127.0.0.1:{at}"}
             if replica:
                 of_replica = stack.enter_context(_replica(folder, redis_port, fsync, cores))
             if system.books:
@@ -114,9 +123,9 @@ def serving(
             port = free_port()
             command, env = system.command(redis_port, port, folder)
             log = folder / "server.log"
-            with running([*under, *command], env, log, cores.server) as child:
+            with running([*under, *command], {**env, **more}, log, cores.server) as child:
                 wait_for_port(child, port, log, start_s)
-                yield Serving(system, ask, port, child.pid, log, of_replica)
+                yield Serving(system, ask, port, child.pid, log, of_replica, of_limiter)
 
 
 @contextmanager

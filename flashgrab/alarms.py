@@ -93,7 +93,6 @@ class Alarm(Enum):
     TLS_PAIR_BROKEN = Meaning(
         "tls-pair-broken", ("gateway",), "the new certificate can't be used; the old one serves on"
     )
-
     OVERLOADED = Meaning("overloaded", ("gateway",), "more grabs arrive than Redis decides")
     LOOP_LATE = Meaning("loop-late", ("gateway",), "a gateway has more to do than its CPU can")
     PROCESS_DIED = Meaning("process-died", ("gateway",), "a process of the gateway has died")

@@ -1,5 +1,6 @@
 """Flashgrab's gateway, one process, as `flashgrab gateway` starts it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.books import CampaignBooks
@@ -13,11 +14,15 @@ class Ours:
     workloads = frozenset({"W1", "W2", "W3"})
 
     def __init__(
-        self, passes: Blake2Passes, name: str = "flashgrab", durability: str = "fsync"
+        self,
+        passes: Blake2Passes,
+        name: str = "flashgrab",
+        durability: str = "fsync",
+        limits: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.passes = passes
-        self.books = CampaignBooks(replays=True, durability=durability)
+        self.books = CampaignBooks(replays=True, durability=durability, limits=limits)
 
     def missing(self) -> str | None:
         return None
