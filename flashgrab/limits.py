@@ -21,6 +21,15 @@ NEIGHBOURS = 8
 other; at 1 they would be limited by their neighbours, without a bound a block is never too much."""
 KNOWN_ADDRESSES = 65_536
 _RATE = re.compile(r"([0-9]+)/([0-9]+)([smh])")
+ENDS = {
+    "user": ("u:", 0),
+    "passes": ("p:", 0),
+    "device": ("d:", 1),
+    "address": ("a:", 2),
+    "network": ("n:", 3),
+    "campaign": ("", 4),
+}
+"""Name of a policy → kind of its counter (keys.limit), and which part of a request is behind it."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -40,8 +49,8 @@ class Policies:
     """All that a request of one kind is counted against; one object as long as they stand."""
 
     policies: tuple[Policy, ...]
-    prefixes: tuple[bytes, ...]
-    """Of the names of their counters, one a policy."""
+    parts: tuple[tuple[bytes, int], ...]
+    """Of the name of a policy's counter: its beginning, and which part of a request ends it."""
     text: str
     """As lua/limit.lua takes them."""
 
@@ -49,17 +58,8 @@ class Policies:
         self, user: bytes, device: bytes, networks: tuple[bytes, bytes]
     ) -> list[bytes | None]:
         """The counters of one request, one a policy; None: it has no such thing."""
-        found: list[bytes | None] = []
-        for policy, prefix in zip(self.policies, self.prefixes, strict=True):
-            name = policy.name
-            if name in ("user", "passes"):
-                found.append(prefix + user)
-            elif name == "campaign":
-                found.append(prefix)
-            else:
-                own = device if name == "device" else networks[name == "network"]
-                found.append(prefix + own if own else None)
-        return found
+        ends = (user, device, *networks, b"c")
+        return [start + ends[at] if ends[at] else None for start, at in self.parts]
 
 
 def parse_rate(text: str) -> tuple[int, int]:
@@ -93,11 +93,9 @@ def of_passes(campaign_id: str, limits: Mapping[str, Any] | None) -> Policies | 
 def _policies(campaign_id: str, made: list[Policy]) -> Policies | None:
     if not made:
         return None
-    kinds = {"user": "u:", "device": "d:", "address": "a:", "network": "n:", "campaign": "c",
-             "passes": "p:"}  # fmt: skip
-    prefixes = tuple(keys.limit(campaign_id, kinds[policy.name]).encode() for policy in made)
+    parts = tuple((keys.limit(campaign_id, ENDS[p.name][0]).encode(), ENDS[p.name][1]) for p in made)
     text = "".join(f"{policy.burst},{policy.window_us};" for policy in made)
-    return Policies(tuple(made), prefixes, text)
+    return Policies(tuple(made), parts, text)
 
 
 NOWHERE = (b"", b"")
