@@ -93,7 +93,9 @@ def of_passes(campaign_id: str, limits: Mapping[str, Any] | None) -> Policies | 
 def _policies(campaign_id: str, made: list[Policy]) -> Policies | None:
     if not made:
         return None
-    parts = tuple((keys.limit(campaign_id, ENDS[p.name][0]).encode(), ENDS[p.name][1]) for p in made)
+    parts = tuple(
+        (keys.limit(campaign_id, ENDS[p.name][0]).encode(), ENDS[p.name][1]) for p in made
+    )
     text = "".join(f"{policy.burst},{policy.window_us};" for policy in made)
     return Policies(tuple(made), parts, text)
 

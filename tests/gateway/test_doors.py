@@ -52,7 +52,8 @@ async def test_one_more_than_may_be(
 ) -> None:
     """The third is told 503 and closed, counted, and takes no place; when one leaves, another
     comes in. Only the bound in all calls an operator."""
-    async with serving(redis_server.url, **{bound: 2}) as served:
+    changes: dict[str, Any] = {bound: 2}
+    async with serving(redis_server.url, **changes) as served:
         async with opened(served, 2) as two, opened(served, 1) as more:
             for stream in two:
                 assert (await ask(stream)).startswith(b"HTTP/1.1 200 ")

@@ -33,20 +33,20 @@ class Counted(Lane):
     """Notes the address of each grab that the lane decides, and of each that the parser reads."""
 
     lane: list[str]
-    parser: list[str]
+    parsed: list[str]
 
     def _decide(self, *args: Any) -> None:
         Counted.lane.append(self.address)
         super()._decide(*args)
 
     def on_headers_complete(self) -> None:
-        Counted.parser.append(self.address)
+        Counted.parsed.append(self.address)
         super().on_headers_complete()
 
 
 @pytest.fixture(autouse=True)
 def nothing_seen() -> None:
-    Counted.lane, Counted.parser = [], []
+    Counted.lane, Counted.parsed = [], []
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ async def test_the_lane_works_over_tls(
             answer = await say(served, grab_of(served, campaign_id, user), tls=tls)
             assert answer.startswith(b"HTTP/1.1 201 ")
         assert Counted.lane == ["127.0.0.1"] * 2
-        assert Counted.parser == []
+        assert Counted.parsed == []
         assert (await say(served, LIVEZ, tls=tls)).startswith(b"HTTP/1.1 200 ")
         await until("all are gone", lambda: served.gateway.doors.inside == 0)
 
@@ -141,7 +141,7 @@ async def test_a_handshake_has_its_time(
     async with fronting(redis_server, pair) as served:
         said = asyncio.gather(say(served), say(served, b"\x16\x03\x01\x02\x00\x01"))
         await until("both are in", lambda: served.gateway.doors.inside == 2)
-        assert await said == [b"", b""]
+        assert tuple(await said) == (b"", b"")
         await until("both are gone", lambda: served.gateway.doors.inside == 0)
         assert refused(served, "tls") == 2
 
@@ -240,7 +240,7 @@ async def test_the_source_is_the_address(
                                        if len(parts) > 1 else joined)  # fmt: skip
                 assert answer.startswith((b"HTTP/1.1 201 ", b"HTTP/1.1 200 "))
         assert Counted.lane == ["2001:db8::7"] * 2
-        assert Counted.parser == ["2001:db8::7"] * 2
+        assert Counted.parsed == ["2001:db8::7"] * 2
         await until("all are gone", lambda: served.gateway.doors.inside == 0)
 
 
@@ -283,7 +283,7 @@ async def test_a_proxy_header_from_listed_peers_only(
         assert (await say(served, LIVEZ)).startswith(b"HTTP/1.1 200 ")
         answer = await say(served, proxy_header("192.0.2.7") + LIVEZ)
         assert answer.startswith(b"HTTP/1.1 400 ")
-        assert "192.0.2.7" not in Counted.parser
+        assert "192.0.2.7" not in Counted.parsed
 
 
 @pytest.mark.anyio

@@ -82,9 +82,7 @@ async def begin(port: int, attacks: Sequence[Attack]) -> list[Bad]:
         bad = Bad(attack)
         made.append(bad)
         try:
-            await loop.create_connection(
-                lambda: bad, "127.0.0.1", port, local_addr=(ATTACKER, 0)
-            )
+            await loop.create_connection(lambda: bad, "127.0.0.1", port, local_addr=(ATTACKER, 0))
         except OSError:
             bad.closed = True
 
