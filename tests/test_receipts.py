@@ -113,7 +113,13 @@ def test_rsa_keys_sign_no_receipts() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["r1", "r1:", ":AAAA", "r-1:AAAA", "r1:AAAA", f"{OLD},", f"{OLD},{OLD}", OLD + "AA"]
+    "text",
+    [
+        *("r1", "r1:", ":AAAA", "r-1:AAAA", "r1:AAAA"),
+        pytest.param(f"{OLD},", id="an end missing"),
+        pytest.param(f"{OLD},{OLD}", id="a kid twice"),
+        pytest.param(OLD + "AA", id="too long"),
+    ],
 )
 def test_keys_have_their_form(text: str) -> None:
     """kid:seed pairs, each kid once; the message quotes no seed."""
