@@ -82,4 +82,4 @@ def check(who: Holder, method: str, path: str) -> None:
     roles = ACCESS.get(("GET" if method == "HEAD" else method, path)) or frozenset()
     if who.role not in roles:
         needed = " or ".join(role for role in Role if role in roles) or "nobody"
-        raise Problem(Code.ROLE_FORBIDDEN, f"a {who.role} may not do this; it is for {needed}")
+        raise Problem(Code.ROLE_FORBIDDEN, f"role {who.role} may not do this; it is for {needed}")

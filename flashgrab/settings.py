@@ -122,7 +122,9 @@ class GatewaySettings(PartSettings):
         "x-forwarded-for",
         description="how all of these say it: x-forwarded-for, forwarded or proxy-v2",
     )
-    tls_cert: str = Field("", description="PEM file of the certificate chain; empty: no TLS")
+    tls_cert: str = Field(
+        "", description="PEM file of the certificates; `up` takes none; empty: no TLS"
+    )
     tls_key: str = Field(
         "",
         validate_default=True,  # so that a certificate without a key is noticed

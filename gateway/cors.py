@@ -19,9 +19,10 @@ def options(origins: Sequence[str]) -> dict[str, Any]:
             "Idempotency-Key",
             "X-Device-Id",
             "X-Challenge-Answer",
+            "X-Claim",
             "X-Page-Stamp",
         ],
-        "expose_headers": ["Retry-After", "Location"],
+        "expose_headers": ["Retry-After", "Location", "RateLimit", "RateLimit-Policy"],
         "max_age": 7200,
     }
 

@@ -104,6 +104,7 @@ class Up:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.ask_to_stop)
+        self._check_tls()
         self._read_campaigns()
         folder = DataFolder(self._options.data)
         try:
@@ -145,6 +146,15 @@ class Up:
             await supervisor.stop(layout.stop_order())
         if not serving.cancelled():
             fail(serving.result())  # what died, or raises what failed
+
+    def _check_tls(self) -> None:
+        """This command's own look at its gateway, and every command after it, speak plain HTTP."""
+        if self._environment.get("FLASHGRAB_TLS_CERT"):
+            fail(
+                "FLASHGRAB_TLS_CERT is set, and `up` serves plain HTTP on this machine: unset it "
+                "and end TLS in front, or run the parts alone (flashgrab gateway, relay, worker, "
+                "centre)"
+            )
 
     def _read_campaigns(self) -> None:
         """A file with a mistake in it is refused before anything starts."""

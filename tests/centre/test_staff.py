@@ -101,7 +101,9 @@ async def test_writing_and_opening_a_campaign_are_two_roles(
     merchandiser, approver = by_role[Role.MERCHANDISER], by_role[Role.APPROVER]
     publish = f"/v1/campaigns/{made['id']}/publish"
     tried = await approver.post("/v1/campaigns", json=made, headers=key)
-    assert tried.json()["detail"] == "a approver may not do this; it is for merchandiser or admin"
+    assert (
+        tried.json()["detail"] == "role approver may not do this; it is for merchandiser or admin"
+    )
     assert (await merchandiser.post("/v1/campaigns", json=made, headers=key)).status_code == 201
     key = {"idempotency-key": operation()}
     assert (await merchandiser.post(publish, headers=key)).status_code == 403

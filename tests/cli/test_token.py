@@ -60,7 +60,7 @@ def test_a_token_from_its_making_to_its_end(run: Run) -> None:
     refused = run("campaign", "pause", "none", token=token)
     assert (refused.status, "there is no campaign none" in refused.err) == (2, True)
     forbidden = run("token", "list", token=token)
-    line = "flashgrab: a operator may not do this; it is for admin\n"
+    line = "flashgrab: role operator may not do this; it is for admin\n"
     assert (forbidden.status, forbidden.err) == (2, line)
 
     listed = json.loads(run("token", "list", "--json").out)["tokens"]

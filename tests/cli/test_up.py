@@ -183,6 +183,15 @@ def test_ctrl_c_while_starting_stops_what_was_started(data: Path) -> None:
         assert "ready" not in running.said
 
 
+def test_tls_is_refused_before_anything_starts(data: Path) -> None:
+    """`up` looks at its gateway over plain HTTP: a certificate ends it at once, exit 2."""
+    with up(data, env={"FLASHGRAB_TLS_CERT": "/etc/pair.pem"}) as running:
+        assert running.ended() == 2
+        assert len(running.complained.splitlines()) == 1
+        assert "FLASHGRAB_TLS_CERT" in running.complained
+    assert not data.exists()
+
+
 def test_services_of_ones_own_are_used(data: Path, elsewhere: dict[str, str]) -> None:
     """Where the environment gives an address, that service is not started, and parts are told."""
     with up(data, env=elsewhere) as running:

@@ -386,7 +386,7 @@ async def test_answers_across_origins_show_retry_after_and_location(strict: Serv
     for answer in answers:
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         exposed = answer.headers["access-control-expose-headers"].split(", ")
-        assert set(exposed) == {"Retry-After", "Location"}
+        assert set(exposed) == {"Retry-After", "Location", "RateLimit", "RateLimit-Policy"}
         assert "Origin" in answer.headers["vary"]
 
 
