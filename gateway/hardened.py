@@ -30,7 +30,8 @@ class Hardened(HttpToolsProtocol):
     # With more than 30 names in its dictionary each connection would have a table of its own.
     __slots__ = (
         "_body_bytes", "_broken", "_deadline", "_doors", "_fields", "_head_bytes", "_hosts",
-        "_in_head", "_messages", "_place", "_running", "receiving", "source",
+        "_in_head", "_messages", "_place", "_running", "_wire_bytes",
+        "receiving", "source",
     )  # fmt: skip
 
     REQUEST_S = 5.0
@@ -41,6 +42,8 @@ class Hardened(HttpToolsProtocol):
     HEADERS_MAX = 64
     URL_BYTES_MAX = 8192
     BODY_BYTES_MAX = 4096
+    WIRE_BYTES_MAX = 64 * 1024
+    """A body as it comes, with the sizes and extensions of its chunks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,6 +54,7 @@ class Hardened(HttpToolsProtocol):
         self._fields = 0
         self._hosts = 0
         self._body_bytes = 0
+        self._wire_bytes = 0  # of the body, in the bytes behind those that began it
         self._deadline: asyncio.TimerHandle | None = None
         self._broken: Outcome | None = None
         self._running: RequestResponseCycle | None = None
@@ -95,6 +99,10 @@ class Hardened(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self.HEAD_BYTES_MAX:
                 self.refuse(Outcome.HEAD_TOO_LARGE)
+        elif not self._in_head and not self._messages:
+            self._wire_bytes += len(data)
+            if self._wire_bytes > self.WIRE_BYTES_MAX:
+                self.refuse(Outcome.REQUEST_TOO_LARGE)
         if self._deadline is None:
             self._deadline = self.loop.call_later(self.REQUEST_S, self._late)
 
@@ -124,7 +132,7 @@ class Hardened(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.receiving = self._in_head = True
         self._messages += 1
-        self._head_bytes = self._fields = self._hosts = self._body_bytes = 0
+        self._head_bytes = self._fields = self._hosts = self._body_bytes = self._wire_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:

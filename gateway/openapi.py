@@ -5,7 +5,6 @@ from typing import Any
 
 from flashgrab import __version__
 from flashgrab.ids import CAMPAIGN_ID, IDEMPOTENCY_KEY, PERSON_ID
-from flashgrab.links import CLAIM
 from flashgrab.outcomes import Outcome
 
 GRAB_REFUSALS = tuple(
@@ -78,14 +77,16 @@ def _path(name: str, pattern: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _header(name: str, pattern: str) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": f"^{pattern}$"}
-    return {"name": name, "in": "header", "required": False, "schema": schema}
+def _text(pattern: str) -> dict[str, str]:
+    return {"type": "string", "pattern": f"^{pattern}$"} if pattern else {"type": "string"}
 
 
-def _query(name: str, pattern: str, *, required: bool = False) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": f"^{pattern}$"}
-    return {"name": name, "in": "query", "required": required, "schema": schema}
+def _header(name: str, pattern: str = "") -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "schema": _text(pattern)}
+
+
+def _query(name: str, pattern: str = "", *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": _text(pattern)}
 
 
 _CAMPAIGN = _path("campaign_id", CAMPAIGN_ID)
@@ -110,10 +111,11 @@ def document() -> dict[str, Any]:
         "parameters": [
             _CAMPAIGN,
             _header("X-Device-Id", PERSON_ID),
-            _header("X-Challenge-Answer", ".{1,4096}"),
-            _header("X-Page-Stamp", ".{1,512}"),
-            _header("X-Claim", CLAIM),
-            {**_header("claim", CLAIM), "in": "query"},
+            # What a campaign does not ask for is not looked at, so these may be anything.
+            _header("X-Challenge-Answer"),
+            _header("X-Page-Stamp"),
+            _header("X-Claim"),
+            _query("claim"),
         ],
         "responses": {"201": _answer("Issued", "Pass"), **_problems(PASS_REFUSALS)},
     }
@@ -122,7 +124,7 @@ def document() -> dict[str, Any]:
         "security": [{"pass": []}, {"identity": []}, {"shop": []}],
         "parameters": [
             _path("grab_id", CAMPAIGN_ID + "-[1-9][0-9]*"),
-            _query("user", PERSON_ID),
+            _query("user"),  # the shop's; an owner's own is not looked at
         ],
         "responses": {
             "200": _answer("The grab", "GrabState"),

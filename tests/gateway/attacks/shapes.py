@@ -57,7 +57,6 @@ SMUGGLING = {
     "a name with a NUL": _with(b"X\0: a\r\n"),
     "a line without a colon": _with(b"nothing\r\n"),
     "HTTP/1.2": SMUGGLED.replace(b"HTTP/1.1", b"HTTP/1.2") + SMUGGLED,
-    "two blanks in the first line": SMUGGLED.replace(b" HTTP", b"  HTTP") + SMUGGLED,
 }  # fmt: skip
 """By name: a shape of which nothing may be answered as if it were plain, and then a request."""
 
