@@ -90,8 +90,7 @@ REBUILD = Script(
 LIMIT = Script(
     "limit",
     keys=("limit…",),
-    args=("policies", "of", "slots"),
-    repeats=("place",),
+    args=("policies", "of", "slots", "counts", "places"),
 )
 """On the limiter's server, never on the stock's."""
 

@@ -6,6 +6,8 @@ Nothing of the stock depends on it.
 """
 
 import asyncio
+import sys
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +32,8 @@ TURNS_MAX = 8
 """Turns of the loop that a call may go on gathering, as of grabs (gateway/batch.py)."""
 WARM_MS = 1000
 BY = "limits"
+DIGITS = "123456789"
+"""Of the slots of a request, as the script knows them."""
 
 log = structlog.get_logger()
 
@@ -50,6 +54,7 @@ class _Call:
     names: list[Names] = field(default_factory=list)
     places: dict[bytes, int] = field(default_factory=dict)
     of: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
 
 
@@ -167,15 +172,19 @@ class _Queue:
             places = call.places
         call.waiters.append(waiter)
         call.names.append(names)
-        for slot, name in enumerate(names, 1):
+        counts, asked = call.counts, call.asked
+        for digit, name in zip(DIGITS, names, strict=False):
             if name is None:
-                call.asked.append(0)
+                asked.append(0)
                 continue
             place = places.get(name)
             if place is None:
-                place = places[name] = len(places) + 1
-                call.of.append(str(slot))
-            call.asked.append(place)
+                counts.append(1)
+                place = places[name] = len(counts)
+                call.of.append(digit)
+            else:
+                counts[place - 1] += 1
+            asked.append(place)
         if not (self._in_flight or self._flush_due):
             self._flush_due = True
             self._gathered, self._turns = len(call.waiters), 0
@@ -201,7 +210,8 @@ class _Queue:
             self._ask(call, again=False)
 
     def _ask(self, call: _Call, *, again: bool) -> None:
-        args: list[Any] = [self._policies.text, "".join(call.of), self._slots, *call.asked]
+        policies, of = self._policies.text, "".join(call.of)
+        args = [policies, of, self._slots, _packed(call.counts), _packed(call.asked)]
         try:
             said = self._wire.call(LIMIT, list(call.places), args, self._wait_ms)  # type: ignore[arg-type]
         except FlashgrabError as error:
@@ -236,6 +246,10 @@ class _Queue:
     def _tell(self, call: _Call, results: Sequence[Any]) -> None:
         buckets, policies = self._limiter.buckets, self._policies
         self._limiter.waiting -= len(call.waiters)
+        if not results:
+            for waiter in call.waiters:
+                _say(waiter, ROOM)
+            return
         for waiter, names, result in zip(call.waiters, call.names, results, strict=True):
             verdict = ROOM
             if result:
@@ -256,11 +270,22 @@ class _Queue:
 
 
 def _read(said: Any, requests: int) -> Sequence[Any]:
-    """The results of a reply. Raises ValueError where it makes no sense: none may reach anybody."""
+    """The results of a reply, none where all are 0. Raises ValueError where it makes no sense: none
+    may reach anybody."""
     results: Sequence[Any] = said[2:]
+    if not results and len(said) == 2:
+        return results
     if len(results) != requests or not all(r == 0 or len(r) == 3 for r in results):
         raise ValueError(f"no reply to {requests} requests")
     return results
+
+
+def _packed(numbers: list[int]) -> bytes:
+    """Two bytes each, the high one first."""
+    found = array("H", numbers)
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found.tobytes()
 
 
 def _say(waiter: Waiter, verdict: Verdict) -> None:

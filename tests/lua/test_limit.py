@@ -1,5 +1,6 @@
 """limit.lua: exact against a log that keeps every request, in whole numbers."""
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -26,11 +27,16 @@ def limit(
                 names.setdefault(name, str(slot))
     places = {name: place for place, name in enumerate(names, 1)}
     policies = "".join(f"{burst},{window};" for burst, window in rates)
-    args: list[Any] = [policies, "".join(names.values()), len(rates)]
-    args += [places.get(name, 0) for request in requests for name in request]
+    asked = [places.get(name, 0) for request in requests for name in request]
+    counts = [asked.count(place) for place in places.values()]
+    args = [policies, "".join(names.values()), len(rates), packed(counts), packed(asked)]
     code, now_us, *results = redis.script(LIMIT, list(names), args)
     assert code == 0
-    return now_us, results
+    return now_us, results or [0] * len(requests)
+
+
+def packed(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(numbers)}H", *numbers)
 
 
 class Log:
