@@ -1,9 +1,10 @@
 """`python -m bench.overload`: offered against granted and p99, from 0.5 to 3 times the capacity.
 
 The capacity is found in the same run, by a closed loop; then an open loop (bench/go/arrivals), a
-fresh server each time, every request another user's. Two scenes. `store`: calls of few grabs stand
-for a Redis that decides less than a gateway can take in, so that grabs stand in its queue, and new
-ones are told BUSY. `gateway`: the settings of production, where the gateway's own CPU is what is
+fresh server each time, every request another user's. Two scenes. `store`: a Redis that is blocked
+most of the time (DEBUG SLEEP, which costs no CPU) and calls of few grabs: it decides less than a
+gateway can take in, so that grabs stand in its queue, and new ones are told BUSY. `gateway`: the
+settings of production, where the gateway's own CPU is what is
 used up; what is too much is then left in the system's buffers (gateway/pace.py). Sends that the
 generator itself was late for, or that waited for one of its connections, are in the table.
 """
@@ -12,7 +13,9 @@ import argparse
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,21 +23,25 @@ from typing import Any
 
 from bench import result
 from bench.arrivals import drive, missing
+from bench.books import Ask
 from bench.passes import Blake2Passes
 from bench.processes import BadRun, Cores, open_files, require, share_cores
 from bench.requests import key
 from bench.result import say
-from bench.serving import serving
+from bench.serving import Serving, serving
 from bench.systems.ours import Ours
 
 LOADS = [0.5, 1.0, 1.5, 2.0, 3.0]
-CONNECTIONS = 4096
-NARROW = 2
+CONNECTIONS = {"store": 1024, "gateway": 4096}
+"""Enough for those who wait; one that says nothing for 4 s is closed (gateway/hardened.py)."""
+NARROW = 8
 """Grabs a call of the scene `store`."""
+BLOCKED_MS = 4
+"""Its Redis stands still for so long, again and again."""
 CLOSED = {"store": 64, "gateway": 512}
 """Connections of the closed loop that finds the capacity: enough for full calls."""
 FSYNC = {"store": "no", "gateway": "always"}
-"""Narrow calls would measure the disk's mood, which changes within a run."""
+"""What the scene `store` waits for is the block, and not the disk's mood."""
 CAPACITY_S = 2
 FASTEST = 60_000
 """Grabs/s that no machine here decides."""
@@ -68,6 +75,24 @@ class Narrow(Ours):
         return command, env | (
             {"FLASHGRAB_BATCH_MAX": str(self._batch_max)} if self._batch_max else {}
         )
+
+
+@contextmanager
+def blocked(ask: Ask) -> Iterator[None]:
+    """Redis stands still for BLOCKED_MS, answers what has come, and stands still again."""
+    over = threading.Event()
+
+    def block() -> None:
+        while not over.is_set():
+            ask("DEBUG", "SLEEP", BLOCKED_MS / 1000)
+
+    thread = threading.Thread(target=block, name="blocked")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +141,11 @@ class Result:
 
 
 class Bench:
-    """Where the requests are, how long a load lasts, how many connections carry it."""
+    """Where the requests are, how long a load lasts."""
 
-    def __init__(self, folder: Path, seconds: int, connections: int, cores: Cores) -> None:
+    def __init__(self, folder: Path, seconds: int, cores: Cores) -> None:
         self._folder = folder
         self._seconds = seconds
-        self._connections = connections
         self._cores = cores
         self._passes = Blake2Passes()
         self._tokens: list[str] = []
@@ -136,7 +160,7 @@ class Bench:
 
     def _capacity(self, ours: Ours, scene: str) -> int:
         file = self._requests(FASTEST * CAPACITY_S)
-        with serving(ours, FSYNC[scene], QUOTA, self._cores) as server:
+        with self._serving(ours, scene) as server:
             seen = drive(
                 f"127.0.0.1:{server.port}", file, 0, self._cores.driver,
                 seconds=CAPACITY_S, connections=CLOSED[scene],
@@ -146,11 +170,11 @@ class Bench:
 
     def _row(self, ours: Ours, scene: str, load: float, rate: int) -> Row:
         file = self._requests(rate * self._seconds)
-        with serving(ours, FSYNC[scene], QUOTA, self._cores) as server:
+        with self._serving(ours, scene) as server:
             before = server.read().server
             seen = drive(
                 f"127.0.0.1:{server.port}", file, rate, self._cores.driver,
-                connections=self._connections,
+                connections=CONNECTIONS[scene],
             )  # fmt: skip
             used = server.read().server - before
             granted = server.settled()
@@ -177,6 +201,14 @@ class Bench:
         )
         say("  ".join(f"{name} {cell}" for name, cell in zip(COLUMNS, row.cells(), strict=True)))
         return row
+
+    @contextmanager
+    def _serving(self, ours: Ours, scene: str) -> Iterator[Serving]:
+        with (
+            serving(ours, FSYNC[scene], QUOTA, self._cores) as server,
+            blocked(server.ask) if scene == "store" else nullcontext(),
+        ):
+            yield server
 
     def _requests(self, count: int) -> Path:
         """A file of so many users, each with a key."""
@@ -223,7 +255,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", nargs="+", default=["store", "gateway"])
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     parser.add_argument("--seconds", type=int, default=3, help="of each load (3)")
-    parser.add_argument("--connections", type=int, default=CONNECTIONS)
     parser.add_argument("--out", type=Path, help="result file, instead of bench/results/…")
     options = parser.parse_args(argv)
     if why := missing():
@@ -233,7 +264,7 @@ def main(argv: list[str] | None = None) -> int:
     cores, capacity, rows = share_cores(), {}, []
     try:
         with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name:
-            bench = Bench(Path(name), options.seconds, options.connections, cores)
+            bench = Bench(Path(name), options.seconds, cores)
             for scene in options.scenes:
                 capacity[scene], of_scene = bench.scene(scene, options.loads)
                 rows += of_scene

@@ -148,7 +148,8 @@ def _valkey(folder: Path, fsync: str, cores: Cores, *more: str) -> Iterator[tupl
     command = [str(_valkey_server()), "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--dir", str(folder), "--save", "", "--maxclients", "5000"]
     command += ["--appendonly", "no" if fsync == "no" else "yes", "--appendfsync", "always"]
-    command += ["--repl-diskless-sync-delay", "0", *more]
+    command += ["--repl-diskless-sync-delay", "0"]
+    command += ["--enable-debug-command", "local", *more]
     log = folder / "valkey.log"
     with running(command, {}, log, cores.redis) as child:
         wait_for_port(child, port, log)

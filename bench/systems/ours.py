@@ -32,5 +32,6 @@ class Ours:
             "FLASHGRAB_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
             "FLASHGRAB_PORT": str(port),
             "FLASHGRAB_METRICS_PORT": "0",
+            "FLASHGRAB_CONNECTIONS_PER_ADDRESS": "0",  # the whole crowd has one
         }
         return [*flashgrab(), "gateway"], {**self.passes.env, **settings}
