@@ -43,8 +43,9 @@ def files() -> list[str]:
 def scan(names: list[str]) -> list[str]:
     """What was found, one line each. A detector is asked about the lines its pattern hits: to ask
     each about every line, as the library does, takes 11 s of CPU."""
-    known = {kind.__name__: kind for kind in get_mapping_from_secret_type_to_class().values()}
-    detectors: list[Any] = [known[name]() for name in DETECTORS]
+    kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
+    known = {kind.__name__: kind for kind in kinds}
+    detectors = [known[name]() for name in DETECTORS]
     found = []
     for name in names:
         text = Path(name).read_text(encoding="utf-8", errors="replace")
