@@ -43,8 +43,8 @@ def files() -> list[str]:
 def scan(names: list[str]) -> list[str]:
     """What was found, one line each. A detector is asked about the lines its pattern hits: to ask
     each about every line, as the library does, takes 11 s of CPU."""
-    kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
-    known = {kind.__name__: kind for kind in kinds}
+    all_kinds: list[Any] = list(get_mapping_from_secret_type_to_class().values())
+    known = {kind.__name__: kind for kind in all_kinds}
     detectors = [known[name]() for name in DETECTORS]
     found = []
     for name in names:
