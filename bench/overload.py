@@ -32,7 +32,7 @@ from bench.serving import Serving, serving
 from bench.systems.ours import Ours
 
 LOADS = [0.5, 1.0, 1.5, 2.0, 3.0]
-CONNECTIONS = {"store": 1024, "gateway": 4096}
+CONNECTIONS = {"store": 2048, "gateway": 4096}
 """Enough for those who wait; one that says nothing for 4 s is closed (gateway/hardened.py)."""
 NARROW = 8
 """Grabs a call of the scene `store`."""

@@ -2,7 +2,8 @@
 
 Each counter's number is the moment (ns of this process' monotonic clock) at which all of its rate
 is free again. Steps are cut to whole ns: never stricter than lua/limit.lua, whose word it also
-keeps: who was refused there stays refused here until the time that it named.
+keeps: who was refused there stays refused here until the time that it named. While that script
+counts, this table holds nobody else, and mostly nothing.
 """
 
 import time
@@ -61,11 +62,24 @@ class Buckets:
             return ROOM
         return Verdict(policies, policies.policies[nearest], least, -(-longest // 1000), True)
 
-    def give_back(self, policies: Policies, names: Names) -> None:
-        """It was not counted after all."""
-        for name, (step, _) in zip(names, self._steps_of(policies), strict=True):
-            if name is not None and name in self._free_at:
-                self._free_at[name] -= step
+    def refusal(self, policies: Policies, names: Names) -> Verdict | None:
+        """Of a request that the script has to count; None where no counter here refuses it."""
+        free_at = self._free_at
+        if not free_at:
+            return None
+        now, steps = self.clock(), self._steps_of(policies)
+        nearest, longest = -1, 0
+        for at, name in enumerate(names):
+            if name is not None and (moment := free_at.get(name)) is not None:
+                step, window = steps[at]
+                wait = moment + step - now - window
+                if wait > longest:
+                    nearest, longest = at, wait
+                elif moment <= now:
+                    del free_at[name]
+        if nearest < 0:
+            return None
+        return Verdict(policies, policies.policies[nearest], REFUSED, -(-longest // 1000), True)
 
     def refuse_until(self, policies: Policies, names: Names, slot: int, wait_us: int) -> None:
         """The script refuses by the policy number `slot` for so long: so does this table."""
@@ -73,6 +87,8 @@ class Buckets:
         if name is not None:
             until = self.clock() + wait_us * 1000 + window - step
             self._free_at[name] = max(until, self._free_at.get(name, 0))
+            if len(self._free_at) > self._counters_max:
+                self._forget()
 
     def _steps_of(self, policies: Policies) -> tuple[tuple[int, int], ...]:
         """Step and window of each policy in ns."""

@@ -93,13 +93,15 @@ class Limiter:
         waiter: Waiter,
     ) -> Verdict | None:
         """Count a request. None: it waits for the script, and the waiter hears of it, in time."""
-        names = policies.names(user, device, networks)
-        verdict, wire = self.buckets.take(policies, names), self.wire
-        if verdict.left == REFUSED or wire is None:
-            return verdict
+        names, wire = policies.names(user, device, networks), self.wire
+        if wire is None:
+            return self.buckets.take(policies, names)
         if not wire.connected.is_set() or self.waiting >= self._queue_max:
-            self._alone.count += 1
+            verdict = self.buckets.take(policies, names)
+            self._alone.count += verdict.left != REFUSED
             return verdict
+        if (refusal := self.buckets.refusal(policies, names)) is not None:
+            return refusal
         queue = self._queues.get(policies)
         if queue is None:
             queue = self._queues[policies] = _Queue(self, wire, policies, self._wait_ms)
@@ -257,16 +259,16 @@ class _Queue:
                 policy = policies.policies[slot - 1]
                 verdict = Verdict(policies, policy, left, wait_us, False)
                 if left == REFUSED:
-                    buckets.give_back(policies, names)
                     buckets.refuse_until(policies, names, slot - 1, wait_us)
             _say(waiter, verdict)
 
     def _give_up(self, call: _Call, error: Exception) -> None:
-        """The buckets have counted these already: that holds."""
+        """The buckets count these instead."""
         self._limiter.waiting -= len(call.waiters)
         self._limiter.alone(len(call.waiters), str(error) or type(error).__name__)
-        for waiter in call.waiters:
-            _say(waiter, ROOM)
+        take = self._limiter.buckets.take
+        for waiter, names in zip(call.waiters, call.names, strict=True):
+            _say(waiter, take(self._policies, names))
 
 
 def _read(said: Any, requests: int) -> Sequence[Any]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flashgrab.limits import NOWHERE, of_grabs
 from gateway.buckets import FORGET_EACH, Buckets
-from gateway.ratelimit import REFUSED, ROOM
+from gateway.ratelimit import REFUSED
 
 
 class Hands:
@@ -75,20 +75,36 @@ def test_refused_it_is_counted_nowhere() -> None:
 
 
 def test_what_the_script_refuses_stays_refused_as_long() -> None:
-    """Until the moment that it named, and not longer; what was given back was not counted."""
+    """Until the moment that it named, and not longer, whether the script counts or this table."""
     made, hands = buckets()
     policies = of_grabs("x", {"user": "5/10s"})
     assert policies is not None
     names = policies.names(b"u", b"", NOWHERE)
-    assert made.take(policies, names) == ROOM
-    made.give_back(policies, names)
+    assert made.refusal(policies, names) is None
+    assert len(made) == 0
     made.refuse_until(policies, names, 0, 700_000)
     for _ in range(100):
         assert made.take(policies, names).wait_us == 700_000
+        assert made.refusal(policies, names) == made.take(policies, names)
+    assert made.refusal(policies, policies.names(b"other", b"", NOWHERE)) is None
     hands.now += 700_000_000 - 1
     assert made.take(policies, names).left == REFUSED
+    assert made.refusal(policies, names) is not None
     hands.now += 1
+    assert made.refusal(policies, names) is None
     assert made.take(policies, names).left == 0
+
+
+def test_what_is_over_is_forgotten() -> None:
+    """A counter whose whole rate is free again leaves the table when it is asked about."""
+    made, hands = buckets()
+    policies = of_grabs("x", {"user": "5/10s"})
+    assert policies is not None
+    names = policies.names(b"u", b"", NOWHERE)
+    made.refuse_until(policies, names, 0, 700_000)
+    hands.now += 20_000_000_000
+    assert made.refusal(policies, names) is None
+    assert len(made) == 0
 
 
 def test_the_table_is_bounded() -> None:
