@@ -1,6 +1,5 @@
 """schemathesis over the centre's own description: no server error, and answers as described."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,10 @@ from tests.openapi.fuzzing import Fuzzing, fuzzed
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = 4
+EXAMPLES = 3
 CASES_MIN = 100
+SEED = 1
+"""The same requests each time: a run of CI is no lottery."""
 
 
 async def test_any_request_is_answered_as_described(served: Served, tmp_path: Path) -> None:
@@ -21,7 +22,7 @@ async def test_any_request_is_answered_as_described(served: Served, tmp_path: Pa
     what = Fuzzing(
         served.base_url,
         EXAMPLES,
-        random.SystemRandom().randrange(10**6),
+        SEED,
         values={"path.campaign_id": [draft, published], "path.grab_id": [f"{published}-1"]},
         # 422: a key that was used before; times that overlap or are none. 400: a time that is past,
         # the id of one kind given for another, a whole number written as a fraction.

@@ -1,6 +1,5 @@
 """schemathesis over the gateway's own description: no server error, and answers as described."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,8 @@ pytestmark = pytest.mark.anyio
 
 EXAMPLES = 6
 CASES_MIN = 100
+SEED = 1
+"""The same requests each time: a run of CI is no lottery."""
 
 
 async def test_any_request_is_answered_as_described(served: Served, tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ async def test_any_request_is_answered_as_described(served: Served, tmp_path: Pa
     what = Fuzzing(
         served.base_url,
         EXAMPLES,
-        random.SystemRandom().randrange(10**6),
+        SEED,
         values={
             "path.campaign_id": [open_, over],
             "path.grab_id": [grab.json()["grab_id"], f"{open_}-999"],
