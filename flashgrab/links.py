@@ -12,11 +12,9 @@ from hmac import compare_digest
 from typing import NamedTuple
 
 from flashgrab.ids import is_campaign_id, is_channel, is_user_id
-from flashgrab.passes import MAC_BYTES, key_texts
+from flashgrab.passes import mac, signing_keys
 
 LINK_LENGTH_MAX = 256
-CLAIM = r"[A-Za-z0-9._~@/-]{1,256}"
-"""What a token is made of; all of it may stand in a query as it is."""
 
 
 class Link(NamedTuple):
@@ -37,11 +35,7 @@ class LinkKeys:
     @classmethod
     def parse(cls, text: str) -> "LinkKeys":
         """From the text of PASS_KEYS. Raises ValueError."""
-        keys = {}
-        for kid, key in key_texts(text).items():
-            secret = blake2s(key.encode(), person=b"fg-link").digest()
-            keys[kid] = blake2s(key=secret, digest_size=MAC_BYTES)
-        return cls(keys)
+        return cls(signing_keys(text, b"fg-link"))
 
     def sign(self, link: Link) -> str:
         """The token. Raises ValueError on an id that is not of its form."""
@@ -53,16 +47,16 @@ class LinkKeys:
             raise ValueError(f"not a channel: {link.channel!r}")
         kid, key = next(iter(self.keys.items()))
         body = f"l1.{kid}/{link.campaign_id}/{link.user_id}/{link.channel}/{link.expires_ms}"
-        return f"{body}/{_mac(key, body)}"
+        return f"{body}/{mac(key, body)}"
 
     def check(self, token: str, now_ms: int) -> Link | None:
         """What a token says, or None: bad, expired and unsigned are one answer."""
         if len(token) > LINK_LENGTH_MAX or not token.isascii():
             return None
-        body, _, mac = token.rpartition("/")
+        body, _, signed = token.rpartition("/")
         version, _, kid = body.partition("/")[0].partition(".")
         key = self.keys.get(kid)
-        if version != "l1" or key is None or not compare_digest(_mac(key, body), mac):
+        if version != "l1" or key is None or not compare_digest(mac(key, body), signed):
             return None
         _, campaign_id, user_id, channel, expires_ms = body.split("/")
         link = Link(campaign_id, user_id, channel, int(expires_ms))
@@ -74,9 +68,3 @@ class LinkKeys:
         return (
             link is not None and link.campaign_id == campaign_id and link.user_id in ("", user_id)
         )
-
-
-def _mac(key: blake2s, body: str) -> str:
-    mac = key.copy()
-    mac.update(body.encode())
-    return mac.hexdigest()

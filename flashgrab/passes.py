@@ -43,18 +43,14 @@ class PassKeys:
     @classmethod
     def parse(cls, text: str) -> "PassKeys":
         """`kid:key,kid:key`, the key at least 32 characters. Raises ValueError otherwise."""
-        keys = {}
-        for kid, key in key_texts(text).items():
-            digest = blake2s(key.encode(), person=b"fg-pass").digest()
-            keys[kid] = blake2s(key=digest, digest_size=MAC_BYTES)
-        return cls(keys)
+        return cls(signing_keys(text, b"fg-pass"))
 
     def sign(self, what: Pass) -> str:
         """The pass as a token; the ids must be of their forms (ids.py)."""
         kid, key = next(iter(self.keys.items()))
         fields = f"{what.campaign_id}/{what.user_id}/{what.device_id}/{what.expires_ms}"
         body = f"v1.{kid}/{fields.replace('@', '+')}"
-        return f"{body}/{_mac(key, body)}"
+        return f"{body}/{mac(key, body)}"
 
     def check(self, token: str, now_ms: int) -> Pass | None:
         """What the token says, or None: bad, expired, unsigned and unknown are one answer."""
@@ -78,13 +74,28 @@ class PassKeys:
         return fields if int(fields[4]) > now_ms else None
 
 
+def signing_keys(text: str, person: bytes) -> dict[str, "blake2s"]:
+    """By kid, of the text of PASS_KEYS; those of another `person` sign nothing that these take.
+    Raises ValueError."""
+    return {
+        kid: blake2s(key=blake2s(key.encode(), person=person).digest(), digest_size=MAC_BYTES)
+        for kid, key in key_texts(text).items()
+    }
+
+
+def split_kid(part: str) -> tuple[str, str]:
+    """Kid and key of `kid:key`. Raises ValueError on a kid that is none, without the key in it."""
+    kid, _, key = part.strip().partition(":")
+    if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
+        raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
+    return kid, key
+
+
 def key_texts(text: str) -> dict[str, str]:
     """Keys by kid, of `kid:key,kid:key`. Raises ValueError, without any key in it."""
     keys: dict[str, str] = {}
     for number, part in enumerate(text.split(","), 1):
-        kid, _, key = part.strip().partition(":")
-        if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
-            raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
+        kid, key = split_kid(part)
         if len(key) < 32:
             raise ValueError(f"key {number} needs at least 32 characters")
         if kid in keys:
@@ -104,7 +115,8 @@ def issue(keys: PassKeys, campaign_id: str, user_id: str, device_id: str, expire
     return keys.sign(Pass(campaign_id, user_id, device_id, expires_ms))
 
 
-def _mac(key: "blake2s", body: str) -> str:
-    mac = key.copy()  # keyed once: half the cost of a new one
-    mac.update(body.encode())
-    return mac.hexdigest()
+def mac(key: "blake2s", body: str) -> str:
+    """Hex, of what is signed."""
+    signed = key.copy()  # keyed once: half the cost of a new one
+    signed.update(body.encode())
+    return signed.hexdigest()

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flashgrab.ids import is_user_id, split_grab_id
 from flashgrab.jwks import PublicKey, from_base64url, to_jwk
+from flashgrab.passes import split_kid
 
 KEY_BYTES = 32
 RECEIPT_LENGTH_MAX = 2048
@@ -45,9 +46,7 @@ class ReceiptKeys:
         """`kid:seed,kid:seed`, the seed 32 bytes as base64url; "" for none. Raises ValueError."""
         keys: dict[str, Ed25519PrivateKey] = {}
         for number, part in enumerate(text.split(",") if text else (), 1):
-            kid, _, seed = part.strip().partition(":")
-            if not kid.isalnum() or not kid.isascii() or len(kid) > 16:
-                raise ValueError("a kid is 1 to 16 letters or digits, written kid:key")
+            kid, seed = split_kid(part)
             if kid in keys:
                 raise ValueError(f"kid {kid} is there twice")
             try:

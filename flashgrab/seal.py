@@ -7,7 +7,7 @@ those of the passes, so that they rotate with them and no secret more has to be 
 from hashlib import blake2s
 from hmac import compare_digest
 
-from flashgrab.passes import MAC_BYTES, PassKeys
+from flashgrab.passes import MAC_BYTES, PassKeys, mac
 
 SEALED_LENGTH_MAX = 512
 
@@ -23,25 +23,19 @@ class Seal:
     def sign(self, *fields: str) -> str:
         """The fields, which hold no slash, as one string."""
         body = "/".join((self._kid, *fields))
-        return f"{body}/{_mac(self._keys[self._kid], body)}"
+        return f"{body}/{mac(self._keys[self._kid], body)}"
 
     def open(self, sealed: str) -> list[str] | None:
         """The fields, or None: signed by nobody, cut short, changed are one answer."""
-        body, _, mac = sealed.rpartition("/")
+        body, _, signed = sealed.rpartition("/")
         kid, _, rest = body.partition("/")
         key = self._keys.get(kid)
         if key is None or len(sealed) > SEALED_LENGTH_MAX or not sealed.isascii():
             return None
-        return rest.split("/") if compare_digest(_mac(key, body), mac) else None
+        return rest.split("/") if compare_digest(mac(key, body), signed) else None
 
 
 def _derived(key: "blake2s", purpose: bytes) -> "blake2s":
     made = key.copy()
     made.update(purpose)
     return blake2s(key=made.digest(), digest_size=MAC_BYTES)
-
-
-def _mac(key: "blake2s", body: str) -> str:
-    mac = key.copy()
-    mac.update(body.encode())
-    return mac.hexdigest()
