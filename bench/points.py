@@ -1,6 +1,7 @@
 """What the benchmarks of our gateway alone share: points in rounds, one page, two files."""
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,13 +10,39 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import result, wrk
-from bench.figures import number, spread
-from bench.processes import BadRun, open_files
+from bench.figures import number, ratios, spread
+from bench.measure import Bench
+from bench.passes import Blake2Passes
+from bench.processes import BadRun, open_files, share_cores
 from bench.result import Sample, say
+from bench.systems.ours import Ours
 
 COLUMNS = ("rounds", "requests/s", "p50 ms", "p99 ms", "grabs a script call",
            "gateway µs a grab", "Redis µs a grab")  # fmt: skip
 """Of `medians`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of several ways that are compared: our gateway, and which other server is beside it."""
+
+    ours: Ours
+    replica: bool = False
+    limiter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Of ways in turns: what differs in them, and which one the others are measured by, which the
+    table calls `over`. `beside` says where the other server runs."""
+
+    kind: str
+    title: str
+    differs: str
+    base: str
+    over: str
+    beside: str
+    ways: Callable[[Blake2Passes], Sequence[Way]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +115,68 @@ def main(
     found = Result(date, commit, words, samples)
     say("written: {} and {}".format(*result.write(found, page, out, kind)))
     return 0
+
+
+def compare(of: Comparison, doc: str | None, argv: list[str] | None) -> int:
+    """The command of such a benchmark. 1: an answer or a book is wrong; 2: there is no wrk."""
+    program = f"python -m bench.{of.kind}"
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"example: {program} --connections 64 256 --rounds 3",
+    )
+    add_options(parser, [64, 256])
+    options = parser.parse_args(argv)
+    words = shlex.join(sys.argv[1:] if argv is None else argv)
+    return main(
+        of.kind,
+        of.title,
+        words,
+        f"`{' '.join((program, words)).strip()}`",
+        f"{share_cores()}, {of.beside}",
+        options.out,
+        lambda folder: _in_turns(of, folder, options),
+        lambda samples: _ratios(of, samples),
+    )
+
+
+def _in_turns(of: Comparison, folder: Path, options: argparse.Namespace) -> list[Sample]:
+    """All points, round by round. Raises BadRun."""
+    ways = of.ways(Blake2Passes())
+    bench = Bench(folder, options.seconds, options.connections, share_cores())
+    longest = max(len(way.ours.name) for way in ways)
+    samples = []
+    for round_ in range(1, options.rounds + 1):
+        for width in options.connections:
+            for way in ways if round_ % 2 else reversed(ways):
+                sample = bench.point(
+                    way.ours, width, "always", round_, replica=way.replica, limiter=way.limiter
+                )
+                samples.append(sample)
+                say(
+                    f"round {round_}  {width:4} connections  {way.ours.name:{longest}}"
+                    f" {sample.per_second:8,.0f}/s  p99 {sample.p99_ms:7.2f} ms"
+                    f"  {sample.server_us:5.1f} + {sample.redis_us:5.1f} µs"
+                )
+    return samples
+
+
+def _ratios(of: Comparison, samples: Sequence[Sample]) -> list[str]:
+    """One row a way and number of connections: medians; ratios are taken inside a round."""
+    columns = ("connections", of.differs, *COLUMNS, f"rate over {of.over}", f"CPU over {of.over}")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for width in sorted({s.condition.connections for s in samples}):
+        base = _of(samples, width, of.base)
+        for way in dict.fromkeys(s.system for s in samples):
+            rows = _of(samples, width, way)
+            cells = [width, way, *medians(rows)]
+            cells += [ratios([s.per_second for s in rows], [s.per_second for s in base])]
+            cells += [ratios([s.cpu_us for s in rows], [s.cpu_us for s in base])]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def _of(samples: Sequence[Sample], width: int, way: str) -> list[Sample]:
+    found = [s for s in samples if (s.system, s.condition.connections) == (way, width)]
+    return sorted(found, key=lambda s: s.round)
