@@ -1,9 +1,30 @@
 """What the tests of the command line share."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
 import pytest
+
+from flashgrab.ledger.migrate import migrate
+from tests.centre.process import centre_process
+from tests.centre.serving import Servers
+from tests.services import embedded
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """The stores of a centre."""
+    with embedded.postgres() as postgres, embedded.valkey() as valkey:
+        asyncio.run(migrate(postgres.url))
+        yield Servers(postgres.url, valkey.url)
+
+
+@pytest.fixture(scope="module")
+def centre_url(servers: Servers) -> Iterator[str]:
+    """A real centre."""
+    with centre_process(servers) as (_process, url):
+        yield url
 
 
 @pytest.fixture

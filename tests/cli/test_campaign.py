@@ -2,23 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from centre.caller import EXPECTED
-from flashgrab.cli.app import main
 from flashgrab.cli.campaigns import Centre, new_operation
-from flashgrab.ledger.migrate import migrate
 from flashgrab.ledger.pool import Pool
 from flashgrab.model import parse
 from flashgrab.store import Store
 from tests.centre.granting import OPEN, granted
-from tests.centre.process import centre_process
 from tests.centre.serving import ADMIN_TOKEN, Servers, definition
-from tests.services import embedded
+from tests.cli.ran import Ran, Run, ran
 
 TARGET = "target: the stack of FLASHGRAB_*, centre "
 COMMANDS = (
@@ -36,30 +33,6 @@ COMMANDS = (
 )
 
 
-class Ran(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    with embedded.postgres() as postgres, embedded.valkey() as valkey:
-        asyncio.run(migrate(postgres.url))
-        yield Servers(postgres.url, valkey.url)
-
-
-@pytest.fixture(scope="module")
-def centre_url(servers: Servers) -> Iterator[str]:
-    with centre_process(servers) as (_process, url):
-        yield url
-
-
 @pytest.fixture
 def run(
     centre_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -69,9 +42,7 @@ def run(
     monkeypatch.setenv("FLASHGRAB_ADMIN_TOKEN", ADMIN_TOKEN)
 
     def call(*arguments: str) -> Ran:
-        status = main(["campaign", *arguments])
-        said = capsys.readouterr()
-        return Ran(status, said.out, said.err)
+        return ran(capsys, "campaign", *arguments)
 
     return call
 

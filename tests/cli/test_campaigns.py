@@ -1,6 +1,5 @@
 """The client behind `campaign` and `up`: its repeats, and campaigns that `up` makes sure of."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,22 +8,11 @@ import pytest
 
 from flashgrab.cli.campaigns import Centre, Refused, ensure_demo, ensure_file, new_operation
 from flashgrab.cli.failure import Failure
-from flashgrab.ledger.migrate import migrate
 from flashgrab.model import parse
-from tests.centre.process import centre_process
-from tests.centre.serving import ADMIN_TOKEN, Servers, definition
-from tests.services import embedded
+from tests.centre.serving import ADMIN_TOKEN, definition
 
 DONE = {"status": "PAUSED"}
 Answer = Callable[[httpx2.Request], httpx2.Response]
-
-
-@pytest.fixture(scope="module")
-def centre_url() -> Iterator[str]:
-    with embedded.postgres() as postgres, embedded.valkey() as valkey:
-        asyncio.run(migrate(postgres.url))
-        with centre_process(Servers(postgres.url, valkey.url)) as (_process, url):
-            yield url
 
 
 @pytest.fixture

@@ -1,33 +1,25 @@
 """`flashgrab segment`, `flashgrab block` and `campaign link` against a real centre."""
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flashgrab.cli.app import main
 from flashgrab.cli.campaigns import Centre, new_operation
-from flashgrab.ledger.migrate import migrate
 from flashgrab.links import LinkKeys
 from flashgrab.model import parse
 from tests.centre.process import centre_process
 from tests.centre.serving import ADMIN_TOKEN, SEGMENT_KEY, Servers, definition
-from tests.services import embedded
+from tests.cli.ran import Ran, Run, ran
 
 KEYS = "k1:" + "a" * 32
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
-def centre_url() -> Iterator[str]:
-    with embedded.postgres() as postgres, embedded.valkey() as valkey:
-        asyncio.run(migrate(postgres.url))
-        servers = Servers(postgres.url, valkey.url)
-        with centre_process(servers, SEGMENT_KEY=SEGMENT_KEY) as (_process, url):
-            yield url
+def centre_url(servers: Servers) -> Iterator[str]:
+    with centre_process(servers, SEGMENT_KEY=SEGMENT_KEY) as (_process, url):
+        yield url
 
 
 @pytest.fixture
@@ -39,9 +31,8 @@ def run(
     monkeypatch.setenv("FLASHGRAB_ADMIN_TOKEN", ADMIN_TOKEN)
     monkeypatch.setenv("FLASHGRAB_PASS_KEYS", KEYS)
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = main([*arguments])
-        return (status, *capsys.readouterr())
+    def call(*arguments: str) -> Ran:
+        return ran(capsys, *arguments)
 
     return call
 

@@ -1,38 +1,13 @@
 """`flashgrab token …` against a real centre: what it prints, how it ends."""
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import httpx2
 import pytest
 
-from flashgrab.cli.app import main
 from flashgrab.cli.campaigns import sign_in_link
-from flashgrab.ledger.migrate import migrate
-from tests.centre.process import centre_process
-from tests.centre.serving import ADMIN_TOKEN, Servers
-from tests.services import embedded
-
-
-class Ran(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def centre_url() -> Iterator[str]:
-    with embedded.postgres() as postgres, embedded.valkey() as valkey:
-        asyncio.run(migrate(postgres.url))
-        with centre_process(Servers(postgres.url, valkey.url)) as (_process, url):
-            yield url
+from tests.centre.serving import ADMIN_TOKEN
+from tests.cli.ran import Ran, Run, ran
 
 
 @pytest.fixture
@@ -44,9 +19,7 @@ def run(
 
     def call(*arguments: str, token: str = ADMIN_TOKEN) -> Ran:
         monkeypatch.setenv("FLASHGRAB_ADMIN_TOKEN", token)
-        status = main(list(arguments))
-        said = capsys.readouterr()
-        return Ran(status, said.out, said.err)
+        return ran(capsys, *arguments)
 
     return call
 
