@@ -38,6 +38,11 @@ class PartSettings(BaseSettings):
     redis_url: str = Field(description="Redis or Valkey that holds the stock", repr=False)
     host: str = Field("127.0.0.1", description="address to listen on")
     metrics_port: int = Field(0, ge=0, le=65535, description="loopback port of /metrics; 0: free")
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="address that /metrics listens on; another one only on a private network,"
+        " as that of containers",
+    )
     log_json: bool = Field(not sys.stderr.isatty(), description="logs as JSON lines")
 
     @field_validator("redis_url")

@@ -240,11 +240,13 @@ def _buckets(bounds: tuple[float, ...], counts: list[int]) -> list[tuple[str, fl
     return rows
 
 
-def serve_metrics(port: int, snapshot: Callable[[], dict[str, Any]]) -> int:
-    """Answer /metrics on 127.0.0.1 from a thread of its own. Returns the port (0 picks one)."""
+def serve_metrics(
+    port: int, snapshot: Callable[[], dict[str, Any]], host: str = "127.0.0.1"
+) -> int:
+    """Answer /metrics from a thread of its own. Returns the port (0 picks one)."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Rendered(snapshot))
-    server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
+    server, _ = start_http_server(port, addr=host, registry=registry)
     return int(server.server_port)
 
 

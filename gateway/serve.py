@@ -79,10 +79,11 @@ def serve(settings: GatewaySettings, processes: int) -> int:
     parent = _Parent(sock, processes) if processes > 1 else None
     snapshot = parent.snapshot if parent else metrics.snapshot
     try:
-        metrics_port = serve_metrics(settings.metrics_port, snapshot)
+        metrics_port = serve_metrics(settings.metrics_port, snapshot, settings.metrics_host)
     except OSError as error:
         sock.close()
-        return _cannot_listen("127.0.0.1", settings.metrics_port, "FLASHGRAB_METRICS_PORT", error)
+        host = settings.metrics_host
+        return _cannot_listen(host, settings.metrics_port, "FLASHGRAB_METRICS_PORT", error)
     port = sock.getsockname()[1]
     log.info("gateway_starts", host=settings.host, port=port, metrics_port=metrics_port)
     if parent:

@@ -16,7 +16,7 @@ async def run(settings: RelaySettings, hook: Hook = go_on, make_relay: type[Rela
     relax_collector()
     metrics = Metrics()
     metrics.alarms.of("relay")
-    serve_metrics(settings.metrics_port, metrics.snapshot)
+    serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host)
     async with Store(settings.redis_url) as store, metrics.alarms.ticking():
         relay = make_relay(
             store,

@@ -37,7 +37,7 @@ async def run(
     relax_collector()
     metrics, clock = Metrics(), SystemClock()
     metrics.alarms.of("worker")
-    serve_metrics(settings.metrics_port, metrics.snapshot)
+    serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host)
     pool = Pool(settings.postgres_url, POOL_SIZE, command_s=SILENT_MS / 1000, idle_ms=SILENT_MS)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
     async with Store(settings.redis_url) as store, metrics.alarms.ticking():

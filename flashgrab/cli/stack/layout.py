@@ -23,7 +23,8 @@ _OURS = frozenset(
     for name in (
         *("REDIS_URL", "REDIS_PASSWORD", "POSTGRES_URL", "POSTGRES_PASSWORD", "KAFKA_BOOTSTRAP"),
         *("PASS_KEYS", "ADMIN_TOKEN", "IDENTITY_KEY", "DEMO", "DATA", "LIMITER_URL", "SEGMENT_KEY"),
-        *("HOST", "PORT", "CENTRE_PORT", "METRICS_PORT", "GATEWAY_URL", "CENTRE_URL"),
+        *("HOST", "PORT", "CENTRE_PORT", "METRICS_PORT", "METRICS_HOST"),
+        *("GATEWAY_URL", "CENTRE_URL"),
     )
 )
 
