@@ -24,10 +24,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 SEEDS ?= 20
 FIRST ?= 1
 
-.PHONY: help run test check unit bench load faults fmt clean lock kafka
+.PHONY: help run test check unit bench load faults fmt clean lock kafka browser screenshots
 
 help: ## what one can make
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/runtime.stamp ## set up, start everything here with a demo campaign, until Ctrl-C
 	@exec $(BIN)/python scripts/foreground.py $(BIN)/flashgrab up --demo $(UP)
@@ -60,6 +60,19 @@ fmt: $(VENV)/dev.stamp ## format and mend what ruff can mend
 
 kafka: ## fetch the jars of a real Apache Kafka (needs Java and Maven)
 	sh tests/services/kafka_jars.sh
+
+browser: ## install Debian's Chromium and its driver, for the tests of the pages (as root)
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then \
+		echo "chromium and chromedriver are here"; \
+	elif [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-wqy-zenhei; \
+	else \
+		echo "as root: apt-get update && apt-get install chromium chromium-driver fonts-wqy-zenhei" >&2; exit 2; \
+	fi
+
+screenshots: $(VENV)/dev.stamp browser ## take the screenshots of docs/screenshots anew
+	FLASHGRAB_SCREENSHOTS=docs/screenshots CI=true $(BIN)/python -m pytest tests/browser -k screenshots $(ARGS)
 
 clean: ## remove environment and caches (the state in .flashgrab/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
