@@ -142,6 +142,7 @@ async def running(
             metrics,
         ),
         pace=pace,
+        page_origins=settings.cors_origins,
     )
     metrics.live["flashgrab_inflight"] = gateway.in_flight
     metrics.live["flashgrab_connections"] = lambda: gateway.doors.inside

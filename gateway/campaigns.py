@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REFRESH_MS = 800
 """Below the second of I10, so that the reading itself fits in."""
 RESUBSCRIBE_MS = 200
+SOLD_OUT_LATE_MS = 1000
 PART = 100
 """Campaigns that are asked about in one go: more would hold up the grabs."""
 OVER_MS = 60_000
@@ -55,6 +56,7 @@ class Campaign:
         self.limits: Policies | None = None  # what a grab is counted against
         self.pass_limits: Policies | None = None  # what a request for a pass is
         self._limits: Any = None  # of the definition, which they are made of
+        self.sold_out_at: dict[int, int] = {}  # round → Redis' time when its last coupon went
         self._seen = (0, 0, 0)
 
     def update(self, state: CampaignState | None, heard_ms: int = 0) -> None:
@@ -70,8 +72,11 @@ class Campaign:
         if self.state is None or state.epoch != self.state.epoch:
             self.floor = self.watermark = 0
             self._seen = (0, 0, 0)
+            self.sold_out_at.clear()
         self.state = state
         self._limit_by(state.definition.get("limits"))
+        for round_, before in zip(state.rounds, self.left, strict=False):
+            self._note_sold_out(_age(state), round_.number, before, round_.left, heard_ms)
         self.hear(heard_ms)
         self.watermark = max(self.watermark, state.watermark)
         self._learn_left(_age(state), [r.left for r in state.rounds])
@@ -97,10 +102,25 @@ class Campaign:
             return
         lefts = list(self.left)
         if round_number:
+            seen, before = (state.epoch, generation, seq), lefts[round_number - 1]
+            if not left or not before:
+                self._note_sold_out(seen, round_number, before, left, heard_ms)
             lefts[round_number - 1] = left
         if (state.epoch, generation, seq) >= self._seen:
             self.hear(heard_ms)
         self._learn_left((state.epoch, generation, seq), lefts)
+
+    def _note_sold_out(
+        self, seen: tuple[int, int, int], number: int, before: int, left: int, at_ms: int
+    ) -> None:
+        """The moment when a round sold out, as this process saw it: of its own call exactly, of
+        another gateway's up to SOLD_OUT_LATE_MS too late, and not at all where nobody looked."""
+        if seen < self._seen:
+            return
+        if left:
+            self.sold_out_at.pop(number, None)
+        elif before and 0 < at_ms <= self.heard_ms + SOLD_OUT_LATE_MS:
+            self.sold_out_at[number] = at_ms
 
     def saw(self, seq: int) -> None:
         """There is such a fact, in this epoch."""

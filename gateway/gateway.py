@@ -1,6 +1,7 @@
 """What one gateway process is made of, as lane and routes get it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -62,6 +63,8 @@ class Gateway:
     lists: Lists
     doors: Doors
     pace: Pace
+    page_origins: Sequence[str] = ()
+    """Whose pages may open the buyer's page and tell it who the buyer is."""
     blocked: Blocklist | None = None
     """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from typing import Any
 from flashgrab import __version__
 from flashgrab.ids import CAMPAIGN_ID, IDEMPOTENCY_KEY, PERSON_ID
 from flashgrab.outcomes import Outcome
+from gateway.openapi_page import PAGE_PATHS
 
 GRAB_REFUSALS = tuple(
     o
@@ -186,6 +187,7 @@ def document() -> dict[str, Any]:
             "/static/challenge-worker.js": {"get": {"summary": "Solves challenges", **health}},
             "/openapi.json": {"get": {"summary": "This document", **health}},
             "/demo/identity": {"post": demo},
+            **PAGE_PATHS,
         },
         "components": {
             "securitySchemes": {
@@ -219,7 +221,7 @@ def _schemas() -> dict[str, Any]:
         "per_user": _WHOLE,
         "per_device": _WHOLE,
         "rule": {"type": "object"},
-        "rounds": {"type": "array", "items": _object(round_)},
+        "rounds": {"type": "array", "items": _object(round_, {"sold_out_at": _TIME})},
     }
     receipt = {"type": "string", "description": "compact JWS, EdDSA; where receipts are signed"}
     not_warmed = {

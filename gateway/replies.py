@@ -136,7 +136,13 @@ def campaign_body(campaign: Campaign, now_ms: int) -> dict[str, Any]:
                 "closes_at": to_rfc3339(r.closes_at),
                 "quota": r.quota,
                 "left": left,
+                **_sold_out_at(campaign, r.number),
             }
             for r, left in zip(state.rounds, campaign.left, strict=True)
         ],
     }
+
+
+def _sold_out_at(campaign: Campaign, number: int) -> dict[str, str]:
+    at_ms = campaign.sold_out_at.get(number)
+    return {} if at_ms is None else {"sold_out_at": to_rfc3339(at_ms)}

@@ -29,6 +29,7 @@ from gateway.gateway import Gateway, State
 from gateway.issuing import issue_pass
 from gateway.openapi import document
 from gateway.page_files import challenge_worker
+from gateway.page_form import PAGE_ROUTES
 from gateway.ratelimit import REFUSED, noted, refusal
 from gateway.replies import campaign_body, grab_reply, json_reply, problem
 from gateway.requests import BODY_BYTES_MAX, CLOCKS_DIFFER, bad_body, bearer, read_body
@@ -271,4 +272,5 @@ ROUTES = [
     Route("/static/challenge-worker.js", challenge_worker, methods=["GET"]),
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/demo/identity", demo_identity, methods=["POST"]),
+    *PAGE_ROUTES,
 ]
