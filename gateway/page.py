@@ -98,7 +98,9 @@ def cached(request: Request[State], html: str, max_age_s: int) -> Response:
     """A page that anybody may keep for a while, 304 where it is still the same."""
     tag = f'"{blake2s(html.encode(), digest_size=8).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": f"public, max-age={max_age_s}", **SAFE}
-    given = [t.strip().removeprefix("W/") for t in request.headers.get("if-none-match", "").split(",")]
+    given = [
+        t.strip().removeprefix("W/") for t in request.headers.get("if-none-match", "").split(",")
+    ]
     if tag in given:
         return Response(status_code=304, headers=headers)
     return Response(html, 200, headers, HTML)

@@ -22,7 +22,7 @@ from starlette.types import Message
 from flashgrab.ids import is_campaign_id, is_idempotency_key, is_user_id
 from flashgrab.outcomes import Outcome
 from gateway.gateway import Gateway, State
-from gateway.page import HTML, PAGES, SAFE, campaign_page, first_page, language_of, refused
+from gateway.page import HTML, PAGES, SAFE, language_of, refused
 from gateway.page_files import WORDS, fill
 from gateway.requests import read_body
 
@@ -156,8 +156,7 @@ def _page(language: str, told: Told, campaign_id: str, form: Form | None = None)
 
 
 _FINAL = frozenset(
-    o.name
-    for o in (Outcome.ENDED, Outcome.OFFLINE, Outcome.USER_LIMIT, Outcome.DEVICE_LIMIT)
+    o.name for o in (Outcome.ENDED, Outcome.OFFLINE, Outcome.USER_LIMIT, Outcome.DEVICE_LIMIT)
 )
 
 

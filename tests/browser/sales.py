@@ -73,8 +73,10 @@ class Sales:
         wanted = shown.get(status)
         until(
             f"it is {status}",
-            lambda: (now := self.state(campaign_id)["status"]) == wanted
-            or (wanted is None and now not in shown),
+            lambda: (
+                (now := self.state(campaign_id)["status"]) == wanted
+                or (wanted is None and now not in shown)
+            ),
         )
 
     def settle(self, campaign_id: str) -> None:

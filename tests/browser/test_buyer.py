@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -323,5 +322,3 @@ def look(browser: Browser, url: str, view: str, shown: str, name: str, first: st
     assert not browser.scrolls_sideways, name
     assert accessibility(browser) == [], name
     return browser.shoot(f"buyer-{view}-{name}", keep=name.startswith(first))
-
-

@@ -107,7 +107,11 @@ async def test_files_are_kept_for_ever_under_their_own_version(served: Served) -
             assert imported in FILES
     other = await served.http.get(f"/static/{'0' * 16}/buyer.js")
     assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
-    for path in (f"/static/{VERSION}/../page.py", f"/static/{VERSION}/none.js", "/static/x/page.css"):
+    for path in (
+        f"/static/{VERSION}/../page.py",
+        f"/static/{VERSION}/none.js",
+        "/static/x/page.css",
+    ):
         assert (await served.http.get(path)).status_code == 404
 
 
@@ -151,7 +155,9 @@ def test_every_word_that_a_script_says_is_in_the_catalogue() -> None:
     assert said <= WORDS["en"].keys()
     code = "".join(file.body.decode() for name, file in FILES.items() if name.endswith(".js"))
     code += "".join(path.read_text(encoding="utf-8") for path in TEMPLATES.iterdir())
-    code += (TEMPLATES.parent / "page.py").read_text() + (TEMPLATES.parent / "page_form.py").read_text()
+    code += (TEMPLATES.parent / "page.py").read_text() + (
+        TEMPLATES.parent / "page_form.py"
+    ).read_text()
     outcomes = {outcome.name for outcome in Outcome}
     for key in WORDS["en"].keys() - {"GRANTED", "PERSISTED", "RETURNED", "unknown.text"}:
         if key.removesuffix(".text") not in outcomes:
@@ -242,7 +248,10 @@ async def test_the_form_grabs_in_two_steps(served: Served) -> None:
 
 async def test_the_form_tells_refusals_in_words(served: Served) -> None:
     """With the status of the API, and with a button where the same key may win later."""
-    over, later = await served.campaign(quota=1), await served.campaign(rounds=[(60_000, 120_000, 5)])
+    over, later = (
+        await served.campaign(quota=1),
+        await served.campaign(rounds=[(60_000, 120_000, 5)]),
+    )
     await served.grab(over, "first")
     cases = [(over, 409, "SOLD_OUT", True), (later, 409, "NOT_STARTED", True)]
     for campaign_id, status, code, again in cases:
