@@ -120,7 +120,7 @@ async def _ask(request: Request[State], path: str, headers: dict[str, str]) -> T
         sent.append(message)
 
     await request.app(scope, receive, send)
-    fields = {name: value for name, value in sent[0]["headers"]}
+    fields = dict(sent[0]["headers"])
     body = b"".join(message.get("body", b"") for message in sent[1:])
     retry_after = fields.get(b"retry-after", b"").decode()
     return Told(sent[0]["status"], orjson.loads(body), retry_after)

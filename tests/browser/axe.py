@@ -23,7 +23,7 @@ def source() -> str:
 def accessibility(browser: Browser) -> list[str]:
     """What is wrong with the page as it is now: rule, help, and where."""
     browser.run(source())
-    told: dict[str, Any] = browser.driver.execute_async_script(  # type: ignore[no-untyped-call]
+    told: dict[str, Any] = browser.driver.execute_async_script(
         "const [rules, done] = arguments;"
         "axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(done)",
         RULES,

@@ -57,7 +57,7 @@ class Browser:
 
     def __init__(self, driver: Chrome) -> None:
         self.driver = driver
-        self._agent = str(driver.execute_script("return navigator.userAgent"))  # type: ignore[no-untyped-call]
+        self._agent = str(driver.execute_script("return navigator.userAgent"))
         self._origins: set[str] = set()
         self._expected: list[str] = []
 
@@ -144,7 +144,7 @@ class Browser:
 
     def run(self, script: str, *arguments: Any) -> Any:
         """JavaScript in the page, and what it returns."""
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def cdp(self, command: str, **arguments: Any) -> Any:
         """A command of Chromium's own protocol to this tab."""

@@ -10,7 +10,8 @@ import httpx2
 
 from flashgrab import keys, scripts
 from flashgrab.scripts import PUBLISH, SETTLE
-from tests.gateway.process import HOUR_MS, Running, environment, running, until
+from tests.gateway.process import Running, environment, running, until
+from tests.gateway.serving import HOUR_MS
 from tests.lua.server import Client, Valkey, valkey
 
 RULE = {"kind": "amount_off", "amount": 3000, "threshold": 20000}

@@ -19,7 +19,7 @@ def module(browser: Browser, name: str, body: str, *arguments: Any) -> Any:
         "const a = Array.from(arguments), done = a.pop();"
         f"import({BASE} + {name!r}).then((m) => {body}).then(done, (e) => done(String(e)))"
     )
-    return browser.driver.execute_async_script(script, *arguments)  # type: ignore[no-untyped-call]
+    return browser.driver.execute_async_script(script, *arguments)
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def test_the_clock_believes_the_sample_that_cannot_be_stale(page: Browser) -> No
     """A cached answer is fast and wrong; of the fresh ones the shortest way back counts."""
     body = (
         "{const c = new m.ServerClock(); const now = c.local();"
-        " for (const [sent, received, server] of a[0]) c.take(now + sent, now + received, now + server);"
+        " for (const [sent, received, server] of a[0])"
+        "   c.take(now + sent, now + received, now + server);"
         " return [Math.round(c.now() - c.local()), c.difference.error]}"
     )
     # The server is 5,000 ms ahead. Sent, received, what the answer said.
