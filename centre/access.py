@@ -32,6 +32,11 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/livez"): ANYBODY,
     ("GET", "/readyz"): ANYBODY,
     ("GET", "/openapi.json"): ANYBODY,
+    ("GET", "/docs"): ANYBODY,
+    ("GET", "/docs/files/{name}"): ANYBODY,
+    ("GET", "/docs/events/{name}"): ANYBODY,
+    ("GET", "/problems"): ANYBODY,
+    ("GET", "/problems/{slug}"): ANYBODY,
     # the page and its session: they look at the cookie themselves
     ("GET", "/ops"): ANYBODY,
     ("GET", "/ops/session"): ANYBODY,

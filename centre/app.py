@@ -24,7 +24,7 @@ from flashgrab.ledger.migrate import WAITING, SchemaNewer, migrate
 from flashgrab.ledger.operations import Operations
 from flashgrab.ledger.pool import Pool
 from flashgrab.segments import SegmentKey
-from flashgrab.settings import CentreSettings, is_loopback
+from flashgrab.settings import CentreSettings
 from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
@@ -84,7 +84,7 @@ def make_app(
                 settings.admin_token,
                 origin=settings.centre_url.rstrip("/"),
                 secure=settings.behind_tls,
-                sign_in=settings.behind_tls or is_loopback(settings.host),
+                sign_in=settings.signs_in,
             ),
             lists=Lists(pool, store, now),
             segment_key=SegmentKey.parse(settings.segment_key) if settings.segment_key else None,

@@ -12,6 +12,7 @@ from centre import ops, staff_routes, views
 from centre.access import guarded
 from centre.apply import Applier
 from centre.caller import Staff, StaffOnly
+from centre.documents import ROUTES as DOCUMENTS
 from centre.health import missing, rebuild_needed
 from centre.list_routes import LISTS
 from centre.lists import Lists
@@ -248,6 +249,7 @@ def routes() -> list[BaseRoute]:
         Route("/livez", livez, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
+        *DOCUMENTS,
         Route("/ops", ops.page, methods=["GET"]),
         Route("/ops/session", ops.session, methods=["GET", "POST", "DELETE"]),
     ]

@@ -101,7 +101,8 @@ async def sign_in(request: Request[Any]) -> Response:
 
 NEEDS_TLS = (
     "the centre listens where others reach it: sign in over TLS, with FLASHGRAB_CENTRE_URL set"
-    " to https://..., or on a loopback FLASHGRAB_HOST"
+    " to https://... or to the loopback address that is passed on to it, or on a loopback"
+    " FLASHGRAB_HOST"
 )
 
 

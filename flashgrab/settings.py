@@ -307,6 +307,16 @@ class CentreSettings(PartSettings):
         """Whether staff comes by https."""
         return self.centre_url.startswith("https://")
 
+    @property
+    def signs_in(self) -> bool:
+        """Whether pages may be signed in to: no cookie of theirs crosses a network in the clear.
+
+        A loopback address that staff types is one, too: so a centre in a container is reached,
+        which itself listens where the other containers are."""
+        if self.behind_tls or is_loopback(self.host):
+            return True
+        return bool(self.centre_url) and is_loopback(urlsplit(self.centre_url).hostname or "")
+
     @field_validator("segment_key")
     @classmethod
     def _segment_key(cls, value: str) -> str:

@@ -25,6 +25,7 @@ from flashgrab.outcomes import Outcome
 from flashgrab.passes import Pass
 from gateway.address import host_of
 from gateway.campaigns import Campaign
+from gateway.documents import ROUTES as DOCUMENTS
 from gateway.gateway import Gateway, State
 from gateway.issuing import issue_pass
 from gateway.openapi import document
@@ -273,4 +274,5 @@ ROUTES = [
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/demo/identity", demo_identity, methods=["POST"]),
     *PAGE_ROUTES,
+    *DOCUMENTS,
 ]

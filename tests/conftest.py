@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ from tests.cli.stack_process import data_folder
 from tests.e2e.running import Stack, stack
 
 
+SHOP_TOKEN = "the-token-of-the-shops-own-backend"
+"""Of the running stack."""
+
+
 @pytest.fixture(scope="session")
 def running_stack() -> Iterator[Stack]:
     """`flashgrab up --demo` on the embedded servers; tests use campaigns of their own."""
-    with data_folder() as folder, stack(folder, "--demo") as running:
+    shop = {"FLASHGRAB_SHOP_TOKENS": f"shop:{sha256(SHOP_TOKEN.encode()).hexdigest()}"}
+    with data_folder() as folder, stack(folder, "--demo", environment=shop) as running:
         yield running
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from centre.openapi import document
+from centre.openapi import PAGES, document
 from centre.problems import Code
 from centre.routes import routes
 
@@ -22,9 +22,11 @@ def served(found: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
-    """The document's paths and methods are those of the routes."""
+    """The document's paths and methods are those of the routes, but for pages with a reason."""
     described = {(path, method) for path, item in document()["paths"].items() for method in item}
-    assert described == set(served(routes()))
+    assert described | {(path, "get") for path in PAGES} == set(served(routes()))
+    assert not PAGES.keys() & document()["paths"].keys()
+    assert all(PAGES.values())
 
 
 def test_every_refusal_is_described() -> None:

@@ -157,6 +157,19 @@ async def test_behind_tls_cookies_are_secure(migrated: Servers) -> None:
         assert {"Secure", "HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
 
 
+async def test_a_loopback_address_that_is_passed_on_needs_no_tls(migrated: Servers) -> None:
+    """A centre in a container listens for other containers; staff types this machine's loopback."""
+    async with serving(migrated, host="0.0.0.0", centre_url="http://127.0.0.1:8001") as inside:
+        await ready(inside)
+        made = (await inside.post("/v1/sign-ins")).json()
+        assert made["url"] == "http://127.0.0.1:8001" + made["path"]
+        shown = {"link": made["path"].partition("#")[2]}
+        assert (await inside.http.post("/ops/session", json=shown)).status_code == 201
+    async with serving(migrated, host="0.0.0.0", centre_url="http://ops.example") as outside:
+        await ready(outside)
+        assert (await outside.post("/v1/sign-ins")).status_code == 403
+
+
 async def test_where_others_reach_it_pages_need_tls(migrated: Servers) -> None:
     """With a public HOST and no TLS nobody signs in; tokens work."""
     async with serving(migrated, host="0.0.0.0") as public:

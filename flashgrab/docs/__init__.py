@@ -1,0 +1,1 @@
+"""What both services show of themselves to people: /docs, /problems, the events' documents."""

@@ -1,0 +1,123 @@
+"""/docs, /problems and the events' documents, as both running services give them out."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from flashgrab.docs.files import OURS, SWAGGER
+from tests.docs.shelf import links
+from tests.e2e.running import Stack
+
+pytestmark = [pytest.mark.xdist_group("stack")]
+BOTH = pytest.mark.parametrize("service", ["gateway", "centre"])
+Get = Callable[[str, str], httpx2.Response]
+
+
+@pytest.fixture
+def get(running_stack: Stack) -> Get:
+    """GET of a path at one of the two services."""
+    urls = {"gateway": running_stack.gateway_url, "centre": running_stack.centre_url}
+    return lambda service, path: httpx2.get(urls[service] + path, timeout=20)
+
+
+def policy(answer: httpx2.Response) -> dict[str, str]:
+    """Its Content-Security-Policy, by directive."""
+    rules = answer.headers["content-security-policy"].split(";")
+    return {name: " ".join(rest) for name, *rest in (rule.split() for rule in rules)}
+
+
+@BOTH
+def test_the_page_needs_no_other_host(service: str, get: Get) -> None:
+    """All that it refers to is ours and is there; nothing inline; a policy that forbids the rest."""
+    page = get(service, "/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["cache-control"] == "no-store"
+    for link in links(page.text) - {"data:,"}:
+        assert link.startswith("/")
+        assert get(service, link.partition("#")[0]).status_code == 200
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on\w+=", page.text)
+    rules = policy(page)
+    assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+    assert {f"/docs/files/{name}" for name in (*OURS, *SWAGGER)} <= links(page.text)
+
+
+@BOTH
+def test_files_are_a_closed_list(service: str, get: Get) -> None:
+    """Kept by browsers, of their own type; no path leads anywhere else."""
+    for name, media in (("docs.js", "text/javascript"), ("swagger-ui.css", "text/css")):
+        answer = get(service, f"/docs/files/{name}")
+        assert answer.headers["content-type"].startswith(media)
+        assert "max-age" in answer.headers["cache-control"]
+        assert answer.headers["etag"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    for path in ("routes.py", "..%2froutes.py", "%2e%2e/routes.py", "", "docs.js/x"):
+        missing = get(service, f"/docs/files/{path}")
+        assert (missing.status_code, missing.json()["code"]) == (404, "NOT_FOUND")
+
+
+def test_the_swagger_ui_is_whole() -> None:
+    """The wheel's script is the library itself, not a loader of one from elsewhere."""
+    from flashgrab.docs.files import pages
+
+    script = pages()["swagger-ui-bundle.js"].read_text(encoding="utf-8")
+    assert len(script) > 1_000_000
+    assert "SwaggerUIBundle" in script
+
+
+@BOTH
+def test_an_odd_host_is_not_repeated(service: str, running_stack: Stack) -> None:
+    """A Host header that is no host does not get into the programs."""
+    url = running_stack.gateway_url if service == "gateway" else running_stack.centre_url
+    for host in ("x$(id)", 'x"y', "a b", "<script>"):
+        page = httpx2.get(f"{url}/docs", headers={"host": host}, timeout=20)
+        assert host not in page.text
+        assert "<script>" not in page.text
+
+
+def test_a_campaign_is_chosen(running_stack: Stack) -> None:
+    """By ?campaign= where it is one that there is, else one that grants."""
+    from tests.e2e.running import simple
+
+    chosen = running_stack.campaign(simple("chosen-by-docs", quota=1))
+    url = running_stack.gateway_url
+    page = httpx2.get(f"{url}/docs?campaign={chosen}", timeout=20).text
+    assert f"CAMPAIGN={chosen}\n" in page
+    for odd in ("", "?campaign=no-such", "?campaign=%22%3E%3Cscript%3E"):
+        page = httpx2.get(f"{url}/docs{odd}", timeout=20).text
+        (first,) = set(re.findall(r"^CAMPAIGN=(\S+)$", page, re.MULTILINE)) - {""}
+        assert running_stack.get(f"/v1/campaigns/{first}")["status"] in ("CLAIMABLE", "NOT_STARTED")
+
+
+@BOTH
+def test_the_document_is_openapi_3_1(service: str, get: Get) -> None:
+    """By the specification's own rules."""
+    OpenAPIV31SpecValidator(get(service, "/openapi.json").json()).validate()
+
+
+FILLED = {"campaign_id": "c-1", "grab_id": "c-1-1", "id": "0" * 16}
+
+
+@BOTH
+def test_every_described_route_answers(service: str, running_stack: Stack, get: Get) -> None:
+    """With an answer of its own: neither 404 NOT_FOUND nor 405, whatever else is wrong."""
+    url = running_stack.gateway_url if service == "gateway" else running_stack.centre_url
+    described: dict[str, dict[str, Any]] = get(service, "/openapi.json").json()["paths"]
+    token = running_stack.secrets()["FLASHGRAB_ADMIN_TOKEN"] if service == "centre" else "x"
+    asked = 0
+    with httpx2.Client(base_url=url, timeout=20) as http:
+        for path, item in described.items():
+            for method in item:
+                filled = re.sub(r"\{(\w+)\}", lambda m: FILLED[m[1]], path)
+                # no Idempotency-Key: a write of the centre is refused before it does anything
+                answer = http.request(method, filled, headers={"authorization": f"Bearer {token}"})
+                code = answer.json().get("code") if "problem" in answer.headers["content-type"] else ""
+                assert code not in ("NOT_FOUND", "METHOD_NOT_ALLOWED"), f"{method} {path}"
+                assert answer.status_code < 500
+                asked += 1
+    assert asked >= 10
