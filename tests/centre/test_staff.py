@@ -1,5 +1,6 @@
 """Staff at the centre: roles, tokens, revoking, and the log of every write."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -80,7 +81,7 @@ async def test_each_call_is_for_its_roles_only(
     for a token that nobody made."""
     allowed = ACCESS[method, path]
     # names that nothing has and keys that none may have: who is let in changes nothing
-    where = path.format_map(dict.fromkeys(("campaign_id", "grab_id", "id"), "none"))
+    where = re.sub(r"\{\w+\}", "none", path)
     for role, http in by_role.items():
         answer = await http.request(method, where)
         forbidden = answer.status_code == 403 and answer.json()["code"] == "ROLE_FORBIDDEN"
