@@ -15,11 +15,15 @@ from flashgrab.ids import is_campaign_id
 
 EXAMPLE = "my-first-sale"
 WORDS = (
-    "Management is for staff: a token of `flashgrab token create`, or the ADMIN_TOKEN, in"
-    " `Authorization: Bearer …`. The roles are in docs/security.md. The programs below make the"
-    " campaign `{campaign}`; another id comes by `?campaign=`.",
-    "Every write needs an `Idempotency-Key`, which names the operation: repeated, it is applied"
-    " once and answered the same. `applied` says whether Redis has it, too; if not yet, it will.",
+    (
+        "Management is for staff: a token of `flashgrab token create`, or the ADMIN_TOKEN, in"
+        " `Authorization: Bearer …`. The roles are in docs/security.md. The programs below make the"
+        " campaign `{campaign}`; another id comes by `?campaign=`."
+    ),
+    (
+        "Every write needs an `Idempotency-Key`, which names the operation: repeated, it is applied"
+        " once and answered the same. `applied` says whether Redis has it, too."
+    ),
 )
 
 

@@ -57,8 +57,8 @@ def run(settings: CentreSettings) -> int:
         print(f"cannot listen on {where}: {error.strerror}", file=sys.stderr)
         return 2
     with sock:
-        host, number = settings.metrics_host, settings.metrics_port
-        metrics_port = serve_metrics(number, metrics.snapshot, host)
+        where = settings.metrics_host
+        metrics_port = serve_metrics(settings.metrics_port, metrics.snapshot, where)
         if not is_loopback(settings.host):
             log.warning("management_is_public", host=settings.host, why=PUBLIC)
         log.info("listening", port=sock.getsockname()[1], metrics_port=metrics_port)

@@ -7,10 +7,11 @@ changed: other secrets would lock the services out of their own data. Exit 1 the
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ENV = Path(__file__).resolve().parent.parent / ".env"
-MAKERS = {
+MAKERS: dict[str, Callable[[], str]] = {
     "VALKEY_PASSWORD": lambda: secrets.token_hex(24),
     "POSTGRES_PASSWORD": lambda: secrets.token_hex(24),
     "PASS_KEYS": lambda: f"k1:{secrets.token_hex(32)}",
@@ -29,7 +30,7 @@ def main(path: Path = ENV) -> int:
     except FileExistsError:
         print(f"{path} is there already and stays as it is", file=sys.stderr)
         return 1
-    with open(file, "w", encoding="utf-8") as out:
+    with os.fdopen(file, "w", encoding="utf-8") as out:
         out.writelines(f"{name}={make()}\n" for name, make in MAKERS.items())
     print(f"made {path} with {len(MAKERS)} secrets, readable for you alone")
     return 0

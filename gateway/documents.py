@@ -18,11 +18,15 @@ SHOWN_MAX = 50
 NO_CAMPAIGN = "your-campaign"
 RANK = ("CLAIMABLE", "NOT_STARTED", "PAUSED", "SOLD_OUT", "ENDED", "OFFLINE")
 WORDS = (
-    "A buyer needs two calls: one for a pass, before the opening, and one to grab. The programs"
-    " below are for the campaign `{campaign}`, and run as they stand here.",
-    "A refusal is `application/problem+json`: look at `code`. After 429, 503 and no answer at all,"
-    " repeat with the same `Idempotency-Key` when `retry_after_ms` is over; that never gets a"
-    " second coupon. 409 SOLD_OUT, ENDED, OFFLINE and USER_LIMIT stay as they are.",
+    (
+        "A buyer needs two calls: one for a pass, before the opening, and one to grab. The programs"
+        " below are for the campaign `{campaign}`, and run as they stand here."
+    ),
+    (
+        "A refusal is `application/problem+json`: look at `code`. After 429, 503 and no answer,"
+        " repeat with the same `Idempotency-Key` when `retry_after_ms` is over; that never gets a"
+        " second coupon. 409 SOLD_OUT, ENDED, OFFLINE and USER_LIMIT stay as they are."
+    ),
 )
 
 
@@ -51,9 +55,7 @@ def _campaigns(gateway: Gateway) -> list[tuple[str, str]]:
     now_ms = gateway.redis_clock.now_ms()
     known = [c for c in gateway.catalogue if c.state is not None]
     known.sort(key=lambda c: (RANK.index(c.status(now_ms)), c.campaign_id))
-    return [
-        (c.campaign_id, str(c.state.definition["name"])) for c in known[:SHOWN_MAX] if c.state
-    ]
+    return [(c.campaign_id, str(c.state.definition["name"])) for c in known[:SHOWN_MAX] if c.state]
 
 
 def _rendered(

@@ -10,7 +10,6 @@ import pytest
 from tests.cli.stack_process import data_folder
 from tests.e2e.running import Stack, stack
 
-
 SHOP_TOKEN = "the-token-of-the-shops-own-backend"
 """Of the running stack."""
 

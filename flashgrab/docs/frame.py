@@ -36,7 +36,7 @@ def docs(name: str, integrate: str) -> str:
         '<h2 id="api">API</h2><p>OpenAPI 3.1: <a href="/openapi.json">/openapi.json</a>. What is'
         ' said in Kafka: <a href="/docs/events/asyncapi.json">AsyncAPI 3</a> and'
         ' <a href="/docs/events/grabs.schema.json">JSON Schema</a>.</p>'
-        '<noscript><p>The page that shows the API needs JavaScript; the document does not.</p>'
+        "<noscript><p>The page that shows the API needs JavaScript; the document does not.</p>"
         '</noscript><div id="swagger-ui"></div>'
     )
     scripts, styles = ["swagger-ui-bundle.js"], ["swagger-ui.css"]

@@ -53,7 +53,8 @@ def slug_of(code: str) -> str:
 
 def code_of(slug: str) -> str:
     """The other way; what is no slug of ours gives a code that does not exist."""
-    return slug.upper().replace("-", "_") if slug == slug.lower() else ""
+    code = slug.upper().replace("-", "_")
+    return code if slug == slug_of(code) else ""
 
 
 def page(service: Documented, slug: str) -> str | None:

@@ -43,7 +43,7 @@ DEMO = {
         "# What your own login gave this user; here the demo's, which lets you be anyone.\n"
         'TOKEN=${IDENTITY_TOKEN:-$(curl -sS --fail-with-body "$BASE/demo/identity" \\\n'
         '  -d "{\\"user_id\\":\\"buyer-$(date +%s)-$$\\"}" | sed'
-        " 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')}"
+        ' \'s/.*"token":"\\([^"]*\\)".*/\\1/\')}'
     ),
     "Python": (
         "# What your own login gave this user; here the demo's, which lets you be anyone.\n"

@@ -37,7 +37,9 @@ def filled(value: Any, variables: Mapping[str, str]) -> Any:
         return {key: filled(item, variables) for key, item in value.items()}
     if isinstance(value, list):
         return [filled(item, variables) for item in value]
-    return VARIABLE.sub(lambda m: _variable(m, variables), value) if isinstance(value, str) else value
+    return (
+        VARIABLE.sub(lambda m: _variable(m, variables), value) if isinstance(value, str) else value
+    )
 
 
 def _variable(match: "re.Match[str]", variables: Mapping[str, str]) -> str:
@@ -74,7 +76,7 @@ class Machine:
 
     def mapped(self, service: str, text: str, hosts: Sequence[str]) -> str:
         """Addresses as `host:port` in a text; its own are 127.0.0.1, 0.0.0.0 and its name."""
-        own = {"127.0.0.1", "0.0.0.0", service}  # noqa: S104 - to be replaced
+        own = {"127.0.0.1", "0.0.0.0", service}
 
         def here(match: "re.Match[str]") -> str:
             where = service if match[1] in own else match[1]
@@ -82,7 +84,7 @@ class Machine:
 
         among = "|".join(map(re.escape, sorted(own | set(hosts), key=len, reverse=True)))
         text = re.sub(rf"(?<![\w.-])({among})([:/])(\d{{4,5}})\b", here, text)
-        return "127.0.0.1" if text == "0.0.0.0" else text  # noqa: S104
+        return "127.0.0.1" if text == "0.0.0.0" else text
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """All services of docker-compose.yml but its extras, started once a session."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ def composed() -> Iterator[Started]:
     """Each healthy by its own health check, in the order that `depends_on` asks for."""
     # Not pytest's tmp_path: pytest closes its folders to others, and PostgreSQL may run as nobody.
     folder = Path(tempfile.mkdtemp(prefix="flashgrab-composed-"))
-    os.chmod(folder, 0o711)
+    folder.chmod(0o711)
     try:
         with started(folder) as running:
             yield running

@@ -1,8 +1,8 @@
 """The services of docker-compose.yml as processes: what each image would do, done here.
 
 What stands in for an image: valkey-server and PostgreSQL of the wheels (with initdb, as its image
-runs it), Apache Kafka's jars (with the image's rule from KAFKA_… to properties) or else the embedded
-broker, and this Python for our own image. valkey-cli is a stand-in where none is installed.
+runs it), Apache Kafka's jars (with the image's rule from KAFKA_… to properties) or else the
+embedded broker, and this Python for our own image. valkey-cli is a stand-in where there is none.
 """
 
 import os
@@ -104,7 +104,9 @@ def _service(running: Started, name: str) -> Service:
     programs = {"python": sys.executable, "pg_isready": _postgres_program("pg_isready")}
     check[0] = programs.get(check[0], check[0])
     if name == "postgres":
-        check = [str(running.machine.port(name, 5432)) if word == "5432" else word for word in check]
+        check = [
+            str(running.machine.port(name, 5432)) if word == "5432" else word for word in check
+        ]
     return Service(
         name,
         argv,
@@ -196,7 +198,14 @@ def _create_database(running: Started) -> None:
     port = running.machine.port("postgres", 5432)
     where = f"host=127.0.0.1 port={port} user={told['POSTGRES_USER']} dbname=postgres"
     subprocess.run(
-        [_postgres_program("psql"), "-X", "-d", where, "-c", f"CREATE DATABASE {told['POSTGRES_DB']}"],
+        [
+            _postgres_program("psql"),
+            "-X",
+            "-d",
+            where,
+            "-c",
+            f"CREATE DATABASE {told['POSTGRES_DB']}",
+        ],
         env=plain_env() | {"PGPASSWORD": told["POSTGRES_PASSWORD"]},
         check=True,
         capture_output=True,

@@ -23,12 +23,16 @@ def of(step: str) -> list[str]:
 
 def test_it_copies_what_is_there_and_is_sent() -> None:
     """Every source exists and .dockerignore lets it through; the wheel needs no other."""
-    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0:1] == "!"]
+    sent = [
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0:1] == "!"
+    ]
     copied = [w.split()[:-1] for w in of("COPY") if not w.startswith("--from")]
     names = {name for group in copied for name in group}
     assert names == set(sent)
     assert all((ROOT / name).exists() for name in names)
-    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]
     needed = {*built["wheel"]["packages"], *built["wheel"]["force-include"]}
     assert needed <= names
 

@@ -1,4 +1,4 @@
-"""Every service of docker-compose.yml with its own command, environment and health check, running."""
+"""Every service of docker-compose.yml, running with its own command, environment and check."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def test_a_service_is_healthy_by_its_own_check(name: str, composed: Started) -> 
 
 
 def test_a_coupon_goes_the_whole_way(composed: Started) -> None:
-    """Created at the centre, pass at one gateway, grab at the other, persisted by relay and worker."""
+    """Created at the centre, pass at one gateway, grab at the other, PERSISTED in the end."""
     staff = {"authorization": f"Bearer {composed.secrets['ADMIN_TOKEN']}"}
     with httpx2.Client(base_url=composed.url("centre", 8001), headers=staff, timeout=30) as centre:
         for path, body in (("", DEFINITION), (f"/{CAMPAIGN}/publish", {})):

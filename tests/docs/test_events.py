@@ -1,4 +1,4 @@
-"""The events' documents against the code that writes them, and against real messages of a broker."""
+"""The events' documents against the code that writes them, and real messages of a broker."""
 
 import asyncio
 import json
@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,7 +21,9 @@ from referencing.jsonschema import DRAFT7
 
 from flashgrab import keys
 from flashgrab.events import KINDS, Fact
-from tests.e2e.running import Stack, simple
+from tests.docs.conftest import Services
+from tests.e2e.buyers import Buyer
+from tests.e2e.running import Stack, simple, until
 
 EVENTS = Path(__file__).parents[2] / "docs" / "events"
 ASYNCAPI: dict[str, Any] = json.loads((EVENTS / "asyncapi.json").read_text(encoding="utf-8"))
@@ -96,14 +97,13 @@ def published_schema() -> Path:
 
 @pytest.mark.xdist_group("stack")
 @pytest.mark.parametrize("service", ["gateway", "centre"])
-def test_the_documents_are_served(service: str, running_stack: Stack) -> None:
+def test_the_documents_are_served(service: str, services: Services) -> None:
     """As they are in the repository, beside each other, so that their references hold."""
-    url = running_stack.gateway_url if service == "gateway" else running_stack.centre_url
     for path in EVENTS.glob("*.json"):
-        answer = httpx2.get(f"{url}/docs/events/{path.name}", timeout=20)
+        answer = services[service].get(f"/docs/events/{path.name}")
         assert (answer.status_code, answer.content) == (200, path.read_bytes())
         assert answer.headers["content-type"] == "application/json"
-    assert httpx2.get(f"{url}/docs/events/none.json", timeout=20).status_code == 404
+    assert services[service].get("/docs/events/none.json").status_code == 404
 
 
 @pytest.mark.xdist_group("stack")
@@ -111,12 +111,12 @@ def test_real_messages_are_what_the_documents_say(running_stack: Stack) -> None:
     """Grants and a return, read from the broker: JSON Schema for the value, the document for the
     headers, and the CloudEvents library for what both make together."""
     campaign_id = running_stack.campaign(simple("told-in-kafka", quota=3))
-    crowd = running_stack.command("rehearse", "--campaign", campaign_id, "--buyers", "3")
-    assert crowd.returncode == 0, crowd.stderr
-    running_stack.audit("--campaign", campaign_id)
+    buyers = [Buyer.enter(running_stack, campaign_id, name) for name in ("ann", "bob", "cy")]
+    for buyer in buyers:
+        assert buyer.grab("k").status_code == 201
+    until("the ledger has it", lambda: buyers[0].state(f"{campaign_id}-1") == "PERSISTED")
     back = running_stack.command("campaign", "return", f"{campaign_id}-1")
     assert back.returncode == 0, back.stderr
-    running_stack.audit("--campaign", campaign_id)
     bootstrap = running_stack.run_json()["kafka"][0]["bootstrap"]
     records = asyncio.run(read(bootstrap, campaign_id, 4))
     kinds = [check(record) for record in records]
@@ -143,7 +143,9 @@ def check(record: "ConsumerRecord[bytes, bytes]") -> str:
     return kind
 
 
-async def read(bootstrap: str, campaign_id: str, count: int) -> "list[ConsumerRecord[bytes, bytes]]":
+async def read(
+    bootstrap: str, campaign_id: str, count: int
+) -> "list[ConsumerRecord[bytes, bytes]]":
     """This campaign's messages; a topic from its beginning to where it ends now."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
@@ -152,11 +154,13 @@ async def read(bootstrap: str, campaign_id: str, count: int) -> "list[ConsumerRe
         places = [TopicPartition(keys.GRABS_TOPIC, part) for part in parts]
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
-        found = []
+        found: list[ConsumerRecord[bytes, bytes]] = []
         async with asyncio.timeout(20):
             while len(found) < count:
                 for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += [r for r in records if json.loads(r.value)["campaign_id"] == campaign_id]
+                    found += [
+                        r for r in records if json.loads(r.value)["campaign_id"] == campaign_id
+                    ]
         return found
     finally:
         await consumer.stop()

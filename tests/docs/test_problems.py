@@ -3,7 +3,6 @@
 import json
 import re
 
-import httpx2
 import pytest
 
 from centre.documents import ROUTES as CENTRE_ROUTES
@@ -15,17 +14,13 @@ from flashgrab.outcomes import Outcome
 from flashgrab.settings import PREFIX, CentreSettings, GatewaySettings
 from flashgrab.telemetry import METRICS
 from gateway.documents import ROUTES as GATEWAY_ROUTES
+from tests.docs.conftest import Services
 from tests.docs.shelf import links
-from tests.e2e.running import Stack
 
 GATEWAY_CODES = {o.name for o in Outcome if o.value.status >= 400}
 CENTRE_CODES = {code.name for code in Code}
 EVERY = sorted([("gateway", c) for c in GATEWAY_CODES] + [("centre", c) for c in CENTRE_CODES])
 STACK = pytest.mark.xdist_group("stack")
-
-
-def url_of(stack: Stack, service: str) -> str:
-    return stack.gateway_url if service == "gateway" else stack.centre_url
 
 
 def test_no_code_without_words_and_no_words_without_a_code() -> None:
@@ -56,14 +51,16 @@ def test_slugs_and_codes_go_both_ways() -> None:
     """Each type that the services send is the address of its code's page."""
     for name in catalogue():
         assert code_of(slug_of(name)) == name
-    assert code_of("SOLD-OUT") == ""
+    assert code_of("SOLD-OUT") == code_of("sold_out") == ""
     assert [r.path for r in GATEWAY_ROUTES] == [r.path for r in CENTRE_ROUTES]
 
 
 def test_commands_alarms_settings_and_metrics_in_the_words_exist() -> None:
     """Whatever the words put into code and that is one of these."""
     alarms = {alarm.anchor for alarm in Alarm}
-    settings = {f"{PREFIX}{n.upper()}" for s in (GatewaySettings, CentreSettings) for n in s.model_fields}
+    settings = {
+        f"{PREFIX}{n.upper()}" for s in (GatewaySettings, CentreSettings) for n in s.model_fields
+    }
     metrics = {f"{n}_total" if s.kind == "counter" else n for n, s in METRICS.items()}
     spans = [span for words in catalogue().values() for span in re.findall("`([^`]+)`", str(words))]
     said = {"alarms": 0, "commands": 0, "settings": 0, "metrics": 0}
@@ -88,9 +85,9 @@ def test_commands_alarms_settings_and_metrics_in_the_words_exist() -> None:
 
 @STACK
 @pytest.mark.parametrize("service, code", EVERY)
-def test_the_page_of_a_code(service: str, code: str, running_stack: Stack) -> None:
+def test_the_page_of_a_code(service: str, code: str, services: Services) -> None:
     """HTML, which shows status, code and an example body with every field explained."""
-    answer = httpx2.get(f"{url_of(running_stack, service)}/problems/{slug_of(code)}", timeout=20)
+    answer = services[service].get(f"/problems/{slug_of(code)}")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -108,33 +105,33 @@ def test_the_page_of_a_code(service: str, code: str, running_stack: Stack) -> No
 
 @STACK
 @pytest.mark.parametrize("service", ["gateway", "centre"])
-def test_the_index_leads_to_all_and_to_no_other(service: str, running_stack: Stack) -> None:
+def test_the_index_leads_to_all_and_to_no_other(service: str, services: Services) -> None:
     """And what is no code of the service is 404, as a problem whose type has a page."""
-    url = url_of(running_stack, service)
-    index = httpx2.get(f"{url}/problems", timeout=20)
+    http = services[service]
+    index = http.get("/problems")
     pages = {link for link in links(index.text) if link.startswith("/problems/")}
     mine = GATEWAY_CODES if service == "gateway" else CENTRE_CODES
     assert pages == {f"/problems/{slug_of(code)}" for code in mine}
     others = (GATEWAY_CODES | CENTRE_CODES) - mine
     for odd in ("nothing", "SOLD-OUT", "sold_out", slug_of(min(others))):
-        missing = httpx2.get(f"{url}/problems/{odd}", timeout=20)
+        missing = http.get(f"/problems/{odd}")
         assert missing.status_code == 404
-        assert httpx2.get(url + missing.json()["type"], timeout=20).status_code == 200
+        assert http.get(missing.json()["type"]).status_code == 200
 
 
 @STACK
-def test_fields_of_real_refusals_are_those_of_the_catalogue(running_stack: Stack) -> None:
+def test_fields_of_real_refusals_are_those_of_the_catalogue(services: Services) -> None:
     """Refusals that are easy to get, from both services."""
-    gateway, centre = running_stack.gateway_url, running_stack.centre_url
+    gateway, centre = services["gateway"], services["centre"]
     got = [
-        httpx2.post(f"{gateway}/v1/campaigns/demo-1/grabs", timeout=20),
-        httpx2.get(f"{gateway}/v1/campaigns/none", timeout=20),
-        httpx2.put(f"{gateway}/v1/campaigns", timeout=20),
-        httpx2.get(f"{centre}/v1/campaigns", timeout=20),
-        httpx2.post(f"{centre}/livez", timeout=20),
+        gateway.post("/v1/campaigns/demo-1/grabs"),
+        gateway.get("/v1/campaigns/none"),
+        gateway.put("/v1/campaigns"),
+        centre.get("/v1/campaigns"),
+        centre.post("/livez"),
     ]
     for answer in got:
         assert answer.headers["content-type"] == "application/problem+json"
         body = answer.json()
-        assert httpx2.get(str(answer.url.join(body["type"])), timeout=20).status_code == 200
+        assert gateway.get(str(answer.url.join(body["type"]))).status_code == 200
         assert set(body) <= set(COMMON) | set(catalogue()[body["code"]].fields)
