@@ -72,7 +72,7 @@ browser: ## install Debian's Chromium and its driver, for the tests of the pages
 	fi
 
 screenshots: $(VENV)/dev.stamp browser ## take the screenshots of docs/screenshots anew
-	FLASHGRAB_SCREENSHOTS=docs/screenshots CI=true $(BIN)/python -m pytest tests/browser -k screenshots $(ARGS)
+	FLASHGRAB_SCREENSHOTS=docs/screenshots CI=true $(BIN)/python -m pytest tests/browser -k 'screenshots or chinese' $(ARGS)
 
 clean: ## remove environment and caches (the state in .flashgrab/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
