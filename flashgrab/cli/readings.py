@@ -14,11 +14,25 @@ from prometheus_client.parser import text_string_to_metric_families
 
 K = TypeVar("K")
 
+Sample = tuple[str, Mapping[str, str], float]
+
+_BATCH = "flashgrab_batch_size"
+_KNOWN = frozenset(
+    (
+        *("flashgrab_grabs_total", "flashgrab_grab_seconds_bucket", f"{_BATCH}_sum"),
+        *(f"{_BATCH}_count", "flashgrab_left", "flashgrab_outbox_entries"),
+        *("flashgrab_relay_lag_seconds", "flashgrab_persist_lag_serials"),
+        *("flashgrab_invariant_ok", "flashgrab_alarm"),
+    )
+)
+"""What is read; a part gives out more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One address at one moment (`at_s`, monotonic): grabs by outcome, latency buckets (cumulative,
-    by upper bound in seconds), and gauges by campaign, round and invariant."""
+    by upper bound in seconds), sum and count of batches, and gauges by campaign, round, invariant
+    and alarm. `relay_lags_s` is empty where this address is no relay that leads."""
 
     at_s: float
     grabs: Counter[str] = field(default_factory=Counter)
@@ -27,6 +41,9 @@ class Reading:
     outbox: dict[str, float] = field(default_factory=dict)
     lag: dict[str, float] = field(default_factory=dict)
     invariants: dict[tuple[str, str], float] = field(default_factory=dict)
+    batches: Counter[str] = field(default_factory=Counter)
+    relay_lags_s: list[float] = field(default_factory=list)
+    alarms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,8 @@ class Line:
 
     `grabs` are per second; `left`, `outbox` (entries) and `lag` (facts not yet in the ledger) are
     sums over campaigns; `broken` names what the live audit finds wrong, as `spring-618 I5`.
+    `granted` are the coupons of the interval, `batch` requests a script call, `lights` the
+    invariants (True: kept in all campaigns), `alarms` the anchors of those that are on.
     """
 
     grabs: Mapping[str, float]
@@ -45,16 +64,42 @@ class Line:
     lag: int | None
     books_ok: bool | None
     broken: tuple[str, ...]
+    granted: int = 0
+    p95_ms: float | None = None
+    p999_ms: float | None = None
+    batch: float | None = None
+    relay_lag_s: float | None = None
+    lights: Mapping[str, bool] = field(default_factory=dict)
+    alarms: tuple[str, ...] = ()
 
 
 def read(text: str, at_s: float, campaign: str | None = None) -> Reading:
     """The text of one /metrics, of one campaign or all. ValueError where it is no such text."""
+    return of_samples(parse(text), at_s, campaign)
+
+
+def parse(text: str) -> list[Sample]:
+    """What is read of the text of one /metrics. ValueError where it is no such text."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in _KNOWN
+    ]
+
+
+def of_samples(samples: Iterable[Sample], at_s: float, campaign: str | None = None) -> Reading:
+    """The reading of one campaign or all."""
     reading = Reading(at_s)
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if campaign is None or sample.labels.get("campaign", campaign) == campaign:
-                _take(reading, sample.name, sample.labels, sample.value)
+    for name, labels, value in samples:
+        if campaign is None or labels.get("campaign", campaign) == campaign:
+            _take(reading, name, labels, value)
     return reading
+
+
+def campaigns_of(samples: Iterable[Sample]) -> set[str]:
+    """The campaigns that they name."""
+    return {labels["campaign"] for _, labels, _ in samples if "campaign" in labels}
 
 
 def _take(reading: Reading, name: str, labels: Mapping[str, str], value: float) -> None:
@@ -71,6 +116,12 @@ def _take(reading: Reading, name: str, labels: Mapping[str, str], value: float) 
             reading.lag[labels["campaign"]] = value
         case "flashgrab_invariant_ok":
             reading.invariants[labels["campaign"], labels["invariant"]] = value
+        case "flashgrab_batch_size_sum" | "flashgrab_batch_size_count":
+            reading.batches[name.removeprefix(f"{_BATCH}_")] += int(value)
+        case "flashgrab_relay_lag_seconds":
+            reading.relay_lags_s.append(value)
+        case "flashgrab_alarm":
+            reading.alarms[labels["alarm"]] = value
 
 
 def compare(before: Mapping[str, Reading], now: Mapping[str, Reading]) -> Line:
@@ -80,13 +131,18 @@ def compare(before: Mapping[str, Reading], now: Mapping[str, Reading]) -> Line:
     """
     rates: dict[str, float] = {}
     observed: Counter[float] = Counter()
+    batches: Counter[str] = Counter()
+    granted = 0
     for url, reading in now.items():
         earlier = before.get(url)
         if earlier is None or reading.at_s <= earlier.at_s:
             continue
-        for outcome, count in grown(earlier.grabs, reading.grabs).items():
+        grabs = grown(earlier.grabs, reading.grabs)
+        for outcome, count in grabs.items():
             rates[outcome] = rates.get(outcome, 0.0) + count / (reading.at_s - earlier.at_s)
+        granted += grabs.get("GRANTED", 0)
         observed.update(grown(earlier.buckets, reading.buckets))
+        batches.update(grown(earlier.batches, reading.batches))
     invariants = _joined(r.invariants for r in now.values())
     broken = sorted(f"{campaign} {name}" for (campaign, name), ok in invariants.items() if ok != 1)
     return Line(
@@ -98,6 +154,13 @@ def compare(before: Mapping[str, Reading], now: Mapping[str, Reading]) -> Line:
         _sum(_joined(r.lag for r in now.values()).values()),
         not broken if invariants else None,
         tuple(broken),
+        granted,
+        quantile_ms(observed, 0.95),
+        quantile_ms(observed, 0.999),
+        batches["sum"] / batches["count"] if batches["count"] else None,
+        max((lag for r in now.values() for lag in r.relay_lags_s), default=None),
+        _lights(invariants),
+        tuple(sorted({name for r in now.values() for name, on in r.alarms.items() if on})),
     )
 
 
@@ -126,6 +189,14 @@ def quantile_ms(buckets: Mapping[float, int], share: float) -> float | None:
             part = (wanted - below) / inside if inside else 0.0
             return (lower + (upper - lower) * part) * 1000
     return None
+
+
+def _lights(invariants: Mapping[tuple[str, str], float]) -> dict[str, bool]:
+    """By invariant, whether it is kept everywhere."""
+    lights: dict[str, bool] = {}
+    for (_, name), ok in sorted(invariants.items()):
+        lights[name] = lights.get(name, True) and ok == 1
+    return lights
 
 
 def _joined(gauges: Iterable[Mapping[K, float]]) -> dict[K, float]:

@@ -51,6 +51,7 @@ class Target:
     gateway_url: str = ""
     centre_url: str = ""
     redis_url: str = field(default="", repr=False)
+    limiter_url: str = field(default="", repr=False)
     kafka_bootstrap: str = ""
     postgres_url: str = field(default="", repr=False)
     pass_keys: str = field(default="", repr=False)
@@ -115,6 +116,7 @@ def without_password(url: str) -> str:
 
 def _from_environment(environment: Mapping[str, str]) -> Target:
     known = {key: environment.get(name, "") for key, name in (_ADDRESSES | _SECRETS).items()}
+    known["limiter_url"] = environment.get("FLASHGRAB_LIMITER_URL", "")
     metrics = {part: (f"http://127.0.0.1:{port}/metrics",) for part, port in METRICS_PORTS.items()}
     return Target("the stack of FLASHGRAB_*", metrics=metrics, folder=None, **known)
 
@@ -122,12 +124,13 @@ def _from_environment(environment: Mapping[str, str]) -> Target:
 def _from_folder(folder: Path, environment: Mapping[str, str], *, running: bool) -> Target:
     secrets = read_env_file(folder / "secrets.env")
     known = {key: environment.get(name) or secrets.get(name, "") for key, name in _SECRETS.items()}
-    shown = _read_run_file(folder) if running else {}
+    shown = read_run_file(folder) if running else {}
     if running:
         known["gateway_url"] = _first(shown, "gateway", "url")
         known["centre_url"] = _first(shown, "centre", "url")
         known["kafka_bootstrap"] = _first(shown, "kafka", "bootstrap")
         known["redis_url"] = secrets.get("FLASHGRAB_REDIS_URL", "")
+        known["limiter_url"] = secrets.get("FLASHGRAB_LIMITER_URL", "")
         known["postgres_url"] = secrets.get("FLASHGRAB_POSTGRES_URL", "")
     metrics = {
         part: tuple(dict.fromkeys(o["metrics"] for o in shown.get(part, []) if "metrics" in o))
@@ -136,7 +139,8 @@ def _from_folder(folder: Path, environment: Mapping[str, str], *, running: bool)
     return Target(f"the stack in {folder}", metrics=metrics, folder=folder, **known)
 
 
-def _read_run_file(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def read_run_file(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What runs in a folder; exit 2 where nothing does."""
     try:
         shown: dict[str, list[dict[str, Any]]] = json.loads((folder / "run.json").read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`flashgrab top`: watch the sale, one line a second, from the /metrics of all parts."""
+"""`flashgrab top`: watch the sale from the /metrics of all parts, live or a line a second."""
 
 import asyncio
 import json
@@ -13,9 +13,12 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
-from flashgrab.cli import readings, target
-from flashgrab.cli.failure import Failure, fail
-from flashgrab.cli.readings import Line, Reading
+from flashgrab.cli import target
+from flashgrab.cli.completion import campaign_ids
+from flashgrab.cli.failure import fail
+from flashgrab.cli.readings import Line
+from flashgrab.cli.sampling import TIMEOUT_S_MAX, Sampler
+from flashgrab.cli.screen.live import Screen, is_terminal
 from flashgrab.cli.target import DataOption
 from flashgrab.clock import to_rfc3339
 from flashgrab.ids import is_campaign_id
@@ -23,7 +26,6 @@ from flashgrab.ids import is_campaign_id
 app = typer.Typer(rich_markup_mode=None)
 
 HEADER_EVERY = 20
-TIMEOUT_S_MAX = 0.8
 
 # Columns of grabs per second; what no column names is in `other`.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -38,26 +40,41 @@ _NAMED = frozenset(outcome for some in COLUMNS.values() for outcome in some)
 _WIDTH = 9
 
 
-@app.command(epilog="Example: flashgrab top --interval 5 --json")
+@app.command(
+    epilog="Examples: flashgrab top · "
+    "flashgrab top --campaign demo-1 --interval 0.5 --count 2 --json"
+)
 def top(
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds a line.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after so many lines.")] = None,
     campaign: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only this campaign (latencies are of all).")
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Only this campaign (latencies are of all).",
+            autocompletion=campaign_ids,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Lines on a terminal too.")] = False,
     data: DataOption = None,
 ) -> None:
     """Show grabs a second by outcome, latency, left, outbox, ledger lag and the books.
 
-    p50 and p99 are the gateway's, in ms; left, outbox (entries) and lag (facts not yet in the
-    ledger) are sums over the campaigns. Parts may come and go; "-" means that no part that
-    answers knows. Until Ctrl-C. Exit 1 if the books are broken in the last line.
+    On a terminal a live screen: 1-9 chooses a campaign, 0 all, p holds the picture, ? says more,
+    q ends it. Elsewhere, and with --lines or --json, a line each interval. Latencies are the
+    gateway's, in ms; left, outbox (entries) and lag (facts not yet in the ledger) are sums over the
+    campaigns. Parts may come and go; "-" means that no part that answers knows. Until q or Ctrl-C.
+    Exit 1 if the books are broken at the end.
     """
     if campaign is not None and not is_campaign_id(campaign):
         fail(f"{campaign!r} is not a campaign id")
     target.find(data)  # exit 2 where nothing runs; later it may come and go
-    watch = Watch(data, campaign, as_json)
+    watch: Lines | Screen
+    if as_json or lines or not is_terminal():
+        watch = Lines(data, campaign, as_json)
+    else:
+        watch = Screen(data, campaign)
     try:
         asyncio.run(watch.run(interval, count))
     except KeyboardInterrupt:
@@ -67,54 +84,34 @@ def top(
     raise typer.Exit(1 if watch.broken else 0)
 
 
-class Watch:
-    """The readings so far, and what was printed of them."""
+class Lines:
+    """A line each interval, for pipes and logs."""
 
     def __init__(self, data: Path | None, campaign: str | None, as_json: bool) -> None:
         self._data = data
         self._campaign = campaign
         self._as_json = as_json
-        self._known: dict[str, Reading] = {}
         self.broken = False
 
     async def run(self, interval_s: float, count: int | None) -> None:
-        """A line each interval; the first after one interval, since rates need two readings."""
+        """The first after one interval, since rates need two readings."""
         timeout_s = min(interval_s, TIMEOUT_S_MAX)
         async with httpx2.AsyncClient(timeout=timeout_s, trust_env=False) as http:
-            await self._read(http)
+            sampler = Sampler(self._data, http, public=False)
+            await sampler.ask()
             due_s = time.monotonic()
             printed = 0
             while count is None or printed < count:
                 due_s = max(due_s + interval_s, time.monotonic())
                 await asyncio.sleep(due_s - time.monotonic())
-                before = dict(self._known)
-                now, silent = await self._read(http)
-                line = readings.compare(before, now)
+                heard = await sampler.ask()
+                line = heard.line(self._campaign)
                 self.broken = line.books_ok is False
                 if not self._as_json and printed % HEADER_EVERY == 0:
                     print(header())
-                print(as_json(line, silent) if self._as_json else row(line, silent), flush=True)
+                shown = as_json if self._as_json else row
+                print(shown(line, heard.silent), flush=True)
                 printed += 1
-
-    async def _read(self, http: httpx2.AsyncClient) -> tuple[dict[str, Reading], list[str]]:
-        """What answers now, by address, and the parts of which none does."""
-        try:
-            addresses = target.find(self._data).metrics
-        except Failure:
-            addresses = {}
-        urls = [(part, url) for part in target.METRICS_PORTS for url in addresses.get(part, ())]
-        texts = await asyncio.gather(*(self._ask(http, url) for _, url in urls))
-        now = {url: found for (_, url), found in zip(urls, texts, strict=True) if found is not None}
-        self._known |= now
-        answering = {part for part, url in urls if url in now}
-        return now, [part for part in target.METRICS_PORTS if part not in answering]
-
-    async def _ask(self, http: httpx2.AsyncClient, url: str) -> Reading | None:
-        try:
-            reply = await http.get(url)
-            return readings.read(reply.raise_for_status().text, time.monotonic(), self._campaign)
-        except (httpx2.HTTPError, ValueError, KeyError):
-            return None
 
 
 def header() -> str:
@@ -141,13 +138,19 @@ def as_json(line: Line, silent: list[str]) -> str:
     shown: Mapping[str, Any] = {
         "at": to_rfc3339(time.time_ns() // 1_000_000),
         "grabs_per_second": {name: round(rate, 1) for name, rate in sorted(line.grabs.items())},
+        "granted": line.granted,
         "p50_ms": line.p50_ms,
+        "p95_ms": line.p95_ms,
         "p99_ms": line.p99_ms,
+        "p999_ms": line.p999_ms,
+        "batch": line.batch,
         "left": line.left,
         "outbox": line.outbox,
         "lag": line.lag,
+        "relay_lag_s": line.relay_lag_s,
         "books_ok": line.books_ok,
         "broken": list(line.broken),
+        "alarms": list(line.alarms),
         "silent": silent,
     }
     return json.dumps(shown)

@@ -1,4 +1,4 @@
-"""A /metrics that says what a test wants."""
+"""A /metrics that says what a test wants, and a gateway's list of campaigns beside it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,12 +7,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def metrics_server(text: Callable[[], str]) -> Iterator[str]:
-    """Its address, until the block ends; `text` is called for every request."""
+def metrics_server(
+    text: Callable[[], str], campaigns: Callable[[], str] | None = None
+) -> Iterator[str]:
+    """Its address, until the block ends; `text` is called for every request but those for
+    /v1/campaigns, where `campaigns` is given."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = text().encode()
+            public = campaigns is not None and self.path == "/v1/campaigns"
+            body = (campaigns() if campaigns and public else text()).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -4,7 +4,16 @@ from collections import Counter
 
 import pytest
 
-from flashgrab.cli.readings import Reading, compare, grown, quantile_ms, read
+from flashgrab.alarms import Alarm
+from flashgrab.cli.readings import (
+    Reading,
+    campaigns_of,
+    compare,
+    grown,
+    parse,
+    quantile_ms,
+    read,
+)
 from flashgrab.telemetry import Metrics, render
 
 INF = float("inf")
@@ -139,3 +148,34 @@ def test_a_quantile_is_linear_inside_its_bucket(
     """As Prometheus does it; past the last bound it is that bound."""
     found = quantile_ms(buckets, share)
     assert found == (expected if expected is None else pytest.approx(expected))
+
+
+def test_batch_lag_lights_and_alarms() -> None:
+    """Of the interval, of the slowest relay, of the worst campaign, of any part."""
+    part = Metrics()
+    for size in (1, 9):
+        part.observe("flashgrab_batch_size", size)
+    part.set("flashgrab_relay_lag_seconds", (), 0.25)
+    for campaign, ok in (("c1", 1), ("c2", 0)):
+        part.set("flashgrab_invariant_ok", (campaign, "I5"), ok)
+        part.set("flashgrab_invariant_ok", (campaign, "I1"), 1)
+    part.alarms.of("relay")
+    part.alarms.begin(Alarm.KAFKA_GONE)
+    now = {"a": read(exposition(part), 2.0), "b": Reading(2.0, relay_lags_s=[0.1])}
+    line = compare({"a": Reading(1.0)}, now)
+    assert (line.batch, line.relay_lag_s) == (5.0, 0.25)
+    assert line.lights == {"I1": True, "I5": False}
+    assert line.alarms == ("kafka-gone",)
+    assert (line.p95_ms, line.p999_ms) == (None, None)
+
+
+def test_coupons_of_the_interval() -> None:
+    """Counted, not estimated."""
+    before = {"g": read(exposition(gateway(granted=10)), 1.0, "c1")}
+    line = compare(before, {"g": read(exposition(gateway(granted=17)), 3.0, "c1")})
+    assert line.granted == 7
+
+
+def test_campaigns_are_those_that_labels_name() -> None:
+    """For the keys of the live screen."""
+    assert campaigns_of(parse(exposition(gateway(granted=1)))) == {"c1", "c2"}
