@@ -93,6 +93,11 @@ class Store(ListCommands):
         said: Mapping[str, str] = await self._do(self._redis.config_get(*names))
         return said
 
+    async def known_scripts(self) -> int:
+        """How many of them the server has under their hashes."""
+        said = await self._do(self._redis.script_exists(*(script.sha for script in scripts.ALL)))
+        return sum(map(bool, said))
+
     async def load_scripts(self) -> int:
         """Load them all, as the first call of each does; how many they are."""
         for script in scripts.ALL:

@@ -22,6 +22,7 @@ class LedgerServer:
     settings: Mapping[str, str]
     revision: str
     ahead_ms: int
+    connections_max: int
 
 
 async def read_server(url: str, clock: Clock) -> LedgerServer:
@@ -37,8 +38,9 @@ async def read_server(url: str, clock: Clock) -> LedgerServer:
                 "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
             )
             settings = {name: await connection.fetchval(f"SHOW {name}") for name in _DURABLE}
+            most = int(await connection.fetchval("SHOW max_connections"))
             revision = await read_revision(connection)
-            return LedgerServer(version, settings, revision, now_ms - asked_ms)
+            return LedgerServer(version, settings, revision, now_ms - asked_ms, most)
         finally:
             connection.terminate()
     except (*GONE, asyncpg.PostgresError, ValueError) as error:

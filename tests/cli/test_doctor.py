@@ -5,12 +5,15 @@ import json
 import os
 import re
 import socket
+import stat
 import subprocess
+import zipfile
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 import redis
 
@@ -19,12 +22,15 @@ from flashgrab.broker import ensure_topics
 from flashgrab.cli import doctor
 from flashgrab.cli.checkup import machine, services
 from flashgrab.cli.checkup.hints import HINTS, Finding
+from flashgrab.cli.stack.environments import secrets_of
 from flashgrab.cli.stack.folder import FolderVersion
 from flashgrab.cli.stack.kafka import Broker
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.cli.stack.valkey import Valkey
 from flashgrab.clock import SystemClock
 from flashgrab.ledger.migrate import migrate
+from flashgrab.model import Round
+from flashgrab.store import Store
 from tests.centre.serving import StillClock
 from tests.e2e.running import COMMAND, Stack
 from tests.services import embedded
@@ -92,6 +98,7 @@ async def test_redis_as_up_starts_it_is_well(valkey: Valkey) -> None:
         ("maxmemory-policy", "allkeys-lru", {"redis-eviction": "bad"}),
         ("maxmemory", "300000000", {"redis-memory": "bad"}),
         ("maxmemory", "0", {"redis-memory": "warn"}),
+        ("save", "3600 1", {"redis-save": "warn"}),
     ],
 )
 async def test_each_setting_of_redis_that_breaks_a_promise(
@@ -147,6 +154,41 @@ async def test_clocks_that_differ(
     assert await states(services.redis(valkey.url, clock)) == {"clock": state}
     clock = StillClock(SystemClock().now_ms() + off_ms)
     assert await states(services.postgres(postgres.url, clock)) == {"clock": state}
+
+
+async def test_the_limiter_is_another_server_that_keeps_nothing(valkey: Valkey) -> None:
+    """As `up` starts it nothing has to change; the stock's own server will not do."""
+    with embedded.limiter() as apart:
+        assert await states(services.limiter(apart.url, valkey.url)) == {}
+    assert await states(services.limiter(valkey.url, valkey.url)) == {
+        "limiter-apart": "bad", "limiter-disk": "warn", "limiter-eviction": "warn",
+    }  # fmt: skip
+    nowhere = f"redis://127.0.0.1:{NOBODY}/0"
+    assert await states(services.limiter(nowhere, valkey.url)) == {"limiter": "warn"}
+    assert of(await doctor._no_limiter()) == {"limiter": "warn"}
+
+
+async def test_a_campaign_that_waits_for_a_replica_needs_one(valkey: Valkey) -> None:
+    """Without one it grants nothing, and the doctor names it."""
+    now_ms = SystemClock().now_ms()
+    async with Store(valkey.url) as store:
+        await store.publish(
+            "kept-twice",
+            run=await store.run_id(),
+            version=1,
+            operation="op",
+            definition={"name": "N", "durability": "replica"},
+            per_user=1,
+            per_device=0,
+            rounds=[Round(1, now_ms, now_ms + 60_000, 1)],
+        )
+        await store.register("kept-twice")
+        try:
+            found = await services.redis(valkey.url, SystemClock())
+            assert of(found) == {"redis-replica": "bad"}
+            assert any("kept-twice ask for one" in f.detail for f in found)
+        finally:
+            await store.forget("kept-twice")
 
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
@@ -220,8 +262,9 @@ async def test_postgres_too_old_not_there_or_empty(
     empty = postgres.url.rpartition("/")[0] + "/postgres"
     assert await states(services.postgres(empty, SystemClock())) == {"schema": "warn"}
     monkeypatch.setattr(services, "POSTGRES_MIN", 99)
+    monkeypatch.setattr(services, "CONNECTIONS_MIN", 1000)
     found = await states(services.postgres(postgres.url, SystemClock()))
-    assert found == {"postgres-version": "bad"}
+    assert found == {"postgres-version": "bad", "postgres-connections": "warn"}
 
 
 # -- Kafka ----------------------------------------------------------------------------------------
@@ -234,6 +277,8 @@ async def test_kafka_without_a_topic_with_one_copy_and_not_there(broker: Broker)
     found = await services.kafka(broker.bootstrap)
     assert of(found) == {"kafka-replicas": "warn"}
     assert any("2 partitions" in finding.detail for finding in found)
+    found = await services.kafka(broker.bootstrap, workers=3)
+    assert of(found) == {"kafka-partitions": "warn", "kafka-replicas": "warn"}
     assert await states(services.kafka(f"127.0.0.1:{NOBODY}")) == {"kafka": "bad"}
 
 
@@ -256,7 +301,8 @@ def test_a_port_in_use() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         (found,) = machine.ports({"gateway": port})
-    assert (found.state, found.detail) == ("bad", f"{port} for the gateway is in use")
+    me = f"{psutil.Process().name()} (process {os.getpid()})"
+    assert (found.state, found.detail) == ("bad", f"{port} for the gateway is in use by {me}")
     assert of(machine.ports({"gateway": port})) == {}
 
 
@@ -296,6 +342,44 @@ def test_a_folder_that_is_not_ours_open_to_others_or_full(
     (folder / "secrets.env").chmod(0o600)
     monkeypatch.setattr(machine, "DISK_FREE_MIN", 1 << 60)
     assert of(machine.folder(folder)) == {"disk": "warn"}
+
+
+@pytest.mark.parametrize(
+    "gateway, state",
+    [
+        ({}, "ok"),
+        ({"FLASHGRAB_IDENTITY_KEY": "k" * 40}, "warn"),
+        ({"FLASHGRAB_IDENTITY_JWKS": "keys.json"}, "warn"),
+        ({"FLASHGRAB_IDENTITY_KEY": "k" * 40, "FLASHGRAB_IDENTITY_AUDIENCE": "shop"}, "ok"),
+        ({"FLASHGRAB_IDENTITY_KEY": "k" * 40, "FLASHGRAB_DEMO": "1"}, "ok"),
+    ],
+)
+def test_tokens_for_another_service(gateway: dict[str, str], state: str) -> None:
+    """Where identities are taken, their audience should be looked at."""
+    assert machine.audience(gateway).state == state
+
+
+def test_what_the_system_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listen backlog, CPU governor, memory, and the modules of the fast server, each by itself."""
+    bound = tmp_path / "somaxconn"
+    monkeypatch.setattr(machine, "SOMAXCONN", bound)
+    assert machine.backlog().state == "ok"  # another system
+    for text, state in (("128", "warn"), ("4096", "ok")):
+        bound.write_text(text)
+        assert machine.backlog().state == state
+    monkeypatch.setattr(machine, "GOVERNORS", tmp_path)
+    assert machine.governor().state == "ok"
+    folder = tmp_path / "cpu0" / "cpufreq"
+    folder.mkdir(parents=True)
+    for text, state in (("powersave", "warn"), ("performance", "ok")):
+        (folder / "scaling_governor").write_text(text + "\n")
+        assert machine.governor().state == state
+    assert machine.server().state == "ok"
+    monkeypatch.setattr(machine, "find_spec", lambda name: None if name == "uvloop" else name)
+    assert (machine.server().state, machine.server().detail) == ("bad", "uvloop not installed")
+    assert machine.memory().state == "ok"
+    monkeypatch.setattr(machine, "MEMORY_FREE_MIN", 1 << 60)
+    assert machine.memory().state == "warn"
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -368,6 +452,51 @@ def test_a_running_stack_is_well(running_stack: Stack) -> None:
     assert [value for value in secrets if value in done.stdout] == []
 
 
+@pytest.mark.xdist_group("stack")
+def test_the_bundle_has_everything_but_secrets(running_stack: Stack, tmp_path: Path) -> None:
+    """Logs, settings, findings, metrics; no secret of the stack in any form, also none that a log
+    should never have had."""
+    token = "fgl_" + "0123456789abcdef" * 2
+    admin = running_stack.secrets()["FLASHGRAB_ADMIN_TOKEN"]
+    spilt = running_stack.data / "logs" / "spilt.log"
+    spilt.write_text(f"Authorization: Bearer {admin}\nlink {token}\n")
+    path = tmp_path / "support.zip"
+    done = running_stack.command("doctor", "--bundle", str(path))
+    spilt.unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with zipfile.ZipFile(path) as bundle:
+        texts = {name.removeprefix("flashgrab/"): bundle.read(name).decode()
+                 for name in bundle.namelist()}  # fmt: skip
+    logs = {f"logs/{log.name}" for log in (running_stack.data / "logs").iterdir()}
+    assert texts.keys() >= logs | {
+        *("README.txt", "versions.json", "doctor.json", "settings.json", "run.json", "version"),
+        *(f"metrics/{part}-1.txt" for part in ("gateway", "relay", "worker", "centre")),
+    }
+    assert "flashgrab_grabs" in texts["metrics/gateway-1.txt"]
+    assert json.loads(texts["versions.json"])["packages"]["flashgrab"]
+    assert {f["check"] for f in json.loads(texts["doctor.json"])} >= {"redis-aof", "files"}
+    whole = "\n".join(texts.values())
+    secrets = {*running_stack.secrets().values(), *secrets_of([running_stack.secrets()]), token}
+    assert len(secrets) > 10
+    assert [secret for secret in secrets if secret in whole] == []
+    assert texts["logs/spilt.log"] == "Authorization: Bearer ***\nlink ***\n"
+
+
+def test_a_bundle_of_nothing_is_one_too(tmp_path: Path) -> None:
+    """Where `up` does not come up, its folder and the machine are what there is to look at."""
+    folder = made(tmp_path / "data")
+    (folder / "secrets.env").write_text(f"FLASHGRAB_ADMIN_TOKEN={'t' * 40}\n")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "centre.log").write_text(f"cannot start {'t' * 40}\n")
+    command("--data", str(folder), "--bundle", str(tmp_path / "b.zip"))
+    with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
+        assert bundle.read("flashgrab/logs/centre.log") == b"cannot start ***\n"
+    done = command("--data", str(folder), "--bundle", str(tmp_path / "no" / "b.zip"))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_help_has_an_example() -> None:
     """As of every command."""
-    assert "Example: flashgrab doctor --json" in command("--help").stdout
+    assert "flashgrab doctor --json" in command("--help").stdout

@@ -14,7 +14,24 @@ HINTS: dict[str, tuple[str, str]] = {
         "open files",
         "raise the limit (ulimit -n 65536, LimitNOFILE=65536): each buyer's connection is a file",
     ),
+    "backlog": (
+        "listen backlog",
+        "sysctl net.core.somaxconn=4096: past it a crowd that connects at once is dropped",
+    ),
+    "server": (
+        "fast server",
+        "pip install uvloop httptools: without them each grab costs several times the CPU",
+    ),
+    "governor": (
+        "cpu governor",
+        "cpupower frequency-set -g performance: a slowed CPU wakes late",
+    ),
+    "memory": ("memory", "free some, or lower maxmemory: a machine that swaps answers nobody"),
     "settings": ("settings", "correct the variable; docs/settings.md lists them all"),
+    "audience": (
+        "identity audience",
+        "set FLASHGRAB_IDENTITY_AUDIENCE: else tokens for any service of the login are taken",
+    ),
     "ports": ("ports", "stop what has the port, or give another with --port and --centre-port"),
     "folder": ("data folder", "start `flashgrab up --migrate` with it: it takes a backup first"),
     "folder-foreign": (
@@ -45,7 +62,32 @@ HINTS: dict[str, tuple[str, str]] = {
         "redis memory",
         "set maxmemory above what a full outbox needs, below what the machine has",
     ),
+    "redis-save": (
+        "redis snapshots",
+        'save "": the log has everything, and a snapshot forks the server in the middle of a sale',
+    ),
+    "redis-replica": (
+        "redis replica",
+        'start a replica of this Redis: campaigns with durability "replica" grant only with one',
+    ),
     "redis-scripts": ("redis scripts", "allow EVALSHA, SCRIPT LOAD and the keys in lua/README.md"),
+    # the rate limits' own Redis
+    "limiter": (
+        "limiter",
+        "start a second Redis and set FLASHGRAB_LIMITER_URL: else each process limits alone",
+    ),
+    "limiter-apart": (
+        "limiter server",
+        "give rate limits a server of their own: evictions and all",
+    ),
+    "limiter-disk": (
+        "limiter durability",
+        'appendonly no and save "": limits are not worth a write to the disk',
+    ),
+    "limiter-eviction": (
+        "limiter eviction",
+        "set maxmemory, and maxmemory-policy allkeys-lru: past it the oldest limits go",
+    ),
     # PostgreSQL
     "postgres": ("postgres", "start it, or correct FLASHGRAB_POSTGRES_URL"),
     "postgres-version": ("postgres version", "use PostgreSQL 15 or newer"),
@@ -53,11 +95,19 @@ HINTS: dict[str, tuple[str, str]] = {
         "postgres durability",
         "fsync on, full_page_writes on and synchronous_commit on (or stricter), for this user too",
     ),
+    "postgres-connections": (
+        "postgres connections",
+        "raise max_connections: each worker takes up to 6, each centre 8, each command 2",
+    ),
     "schema": ("ledger schema", "start a centre, or `flashgrab up --migrate`; backup before"),
     "schema-newer": ("ledger schema", "start the release that migrated it, or a newer one"),
     # Kafka
     "kafka": ("kafka", "start it, or correct FLASHGRAB_KAFKA_BOOTSTRAP and its listeners"),
     "kafka-topic": ("kafka topic", "start a relay: it makes the topic"),
+    "kafka-partitions": (
+        "kafka partitions",
+        "add partitions to the topic, or stop workers: one without a partition has nothing to do",
+    ),
     "kafka-replicas": (
         "kafka copies",
         "three replicas and min.insync.replicas 2, unless the outbox alone is to cover its loss",

@@ -16,6 +16,8 @@ from gateway.redis_clock import SKEW_MS_MAX
 
 REDIS_MIN = (7, 0)
 POSTGRES_MIN = 15
+CONNECTIONS_MIN = 30
+"""A worker, a centre, some commands, and as much for those that are started again."""
 CLOCK_OFF_MS = 1000
 FACT_BYTES = 70
 """Of a fact in the outbox: 61 measured with a million (bench/memory.py)."""
@@ -33,6 +35,7 @@ async def redis(url: str, clock: Clock) -> list[Finding]:
                 _redis_version(info),
                 judged("redis-role", info["role"] == "master", f"it is a {info['role']}"),
                 *await _redis_settings(store, info),
+                await _replica(store, info),
                 await _scripts(store),
                 _clock("Redis", theirs - asked),
             ]
@@ -47,7 +50,7 @@ def _redis_version(info: Mapping[str, Any]) -> Finding:
 
 
 async def _redis_settings(store: Store, info: Mapping[str, Any]) -> list[Finding]:
-    names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
+    names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save")
     try:
         said = await store.server_settings(*names, "maxmemory-policy", "maxmemory")
     except StoreRefused as error:
@@ -58,6 +61,7 @@ async def _redis_settings(store: Store, info: Mapping[str, Any]) -> list[Finding
     return [
         judged("redis-aof", aof == "appendonly yes, appendfsync always", aof),
         judged("redis-rewrite", rewrite == "no", f"no-appendfsync-on-rewrite {rewrite}"),
+        judged("redis-save", not said["save"], f'save "{said["save"]}"', "warn"),
         judged("redis-eviction", policy == "noeviction", f"maxmemory-policy {policy}"),
         _memory(int(said["maxmemory"]), int(info["used_memory"])),
     ]
@@ -71,12 +75,66 @@ def _memory(limit: int, used: int) -> Finding:
     return judged("redis-memory", limit >= need, f"maxmemory {_mib(limit)}; {why}")
 
 
+async def _replica(store: Store, info: Mapping[str, Any]) -> Finding:
+    """Who asks for a replica, and whether one listens."""
+    listening = sum(
+        said.get("state") == "online"
+        for name, said in info.items()
+        if re.fullmatch(r"slave\d+", name) and isinstance(said, Mapping)
+    )
+    waiting = [
+        campaign_id
+        for campaign_id in sorted(await store.registry())
+        if (state := await store.read(campaign_id)) is not None and state.waits_for_replica
+    ]
+    if not waiting:
+        return Finding("redis-replica", "ok", f"{listening} listen, no campaign asks for one")
+    said = f"{listening} listen, {', '.join(waiting[:3])} ask for one"
+    return judged("redis-replica", listening > 0, said)
+
+
 async def _scripts(store: Store) -> Finding:
+    """EVALSHA finds them; those that the server did not know are loaded, as a first call does."""
     try:
+        known = await store.known_scripts()
         count = await store.load_scripts()
     except StoreRefused as error:
         return Finding("redis-scripts", "bad", str(error))
-    return Finding("redis-scripts", "ok", f"all {count} are loaded")
+    return Finding("redis-scripts", "ok", f"all {count} are loaded ({known} were before)")
+
+
+async def limiter(url: str, stock_url: str) -> list[Finding]:
+    """The rate limits' server: another one than the stock's, nothing on disk, eviction."""
+    try:
+        async with Store(url, ASK_MS) as store:
+            info = await store.server_info()
+            reached = Finding("limiter", "ok", "it answers")
+            try:
+                said = await store.server_settings("appendonly", "save", "maxmemory-policy")
+                most = await store.server_settings("maxmemory")
+            except StoreRefused as error:
+                return [reached, Finding("redis-settings", "warn", f"the limiter's: {error}")]
+    except (StoreUnavailable, StoreRefused) as error:
+        return [Finding("limiter", "warn", str(error))]
+    disk = f'appendonly {said["appendonly"]}, save "{said["save"]}"'
+    policy, size = said["maxmemory-policy"], int(most["maxmemory"])
+    evicts = policy.startswith("allkeys-") and size > 0
+    return [
+        reached,
+        await _apart(str(info.get("run_id", "")), stock_url),
+        judged("limiter-disk", disk == 'appendonly no, save ""', disk, "warn"),
+        judged("limiter-eviction", evicts, f"maxmemory {_mib(size)}, {policy}", "warn"),
+    ]
+
+
+async def _apart(run_id: str, stock_url: str) -> Finding:
+    try:
+        async with Store(stock_url, ASK_MS) as stock:
+            same = str((await stock.server_info()).get("run_id", "")) == run_id
+    except (StoreUnavailable, StoreRefused):
+        same = False  # it is said elsewhere
+    said = "it is the stock's server" if same else "it is a server of its own"
+    return judged("limiter-apart", not same, said)
 
 
 async def postgres(url: str, clock: Clock) -> list[Finding]:
@@ -89,9 +147,11 @@ async def postgres(url: str, clock: Clock) -> list[Finding]:
     good = durable["fsync"] == durable["full_page_writes"] == "on" and durable[
         "synchronous_commit"
     ] not in ("off", "local")
+    most = server.connections_max
     return [
         judged("postgres-version", server.version >= POSTGRES_MIN, f"PostgreSQL {server.version}"),
         judged("postgres-fsync", good, ", ".join(f"{k} {v}" for k, v in durable.items())),
+        judged("postgres-connections", most >= CONNECTIONS_MIN, f"max_connections {most}", "warn"),
         _schema(server.revision),
         _clock("PostgreSQL", server.ahead_ms),
     ]
@@ -105,8 +165,8 @@ def _schema(revision: str) -> Finding:
     return judged("schema", revision == ours, revision if revision == ours else said, "warn")
 
 
-async def kafka(bootstrap: str) -> list[Finding]:
-    """Reachable, the topic, its copies."""
+async def kafka(bootstrap: str, workers: int = 1) -> list[Finding]:
+    """Reachable, the topic, its partitions, its copies."""
     try:
         copies = await read_replication(bootstrap, keys.GRABS_TOPIC, deadline_ms=ASK_MS)
     except BrokerUnavailable as error:
@@ -118,6 +178,12 @@ async def kafka(bootstrap: str) -> list[Finding]:
     return [
         reached,
         Finding("kafka-topic", "ok", f"{keys.GRABS_TOPIC} with {copies.partitions} partitions"),
+        judged(
+            "kafka-partitions",
+            copies.partitions >= workers,
+            f"{copies.partitions} for {workers} workers",
+            "warn",
+        ),
         judged(
             "kafka-replicas",
             copies.replicas >= 2 and (copies.in_sync_min or 2) >= 2,

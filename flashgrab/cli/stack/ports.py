@@ -72,12 +72,13 @@ def demand(port: int, option: str) -> int:
     if is_free(port):
         return port
     raise ServiceFailed(
-        f"port {port} on {LOOPBACK} is in use{_owner(port)}: "
+        f"port {port} on {LOOPBACK} is in use{owner(port)}: "
         f"stop that, or choose another with {option} N (0 picks a free one)"
     )
 
 
-def _owner(port: int) -> str:
+def owner(port: int) -> str:
+    """` by NAME (process N)` of who listens there; empty where that can't be seen."""
     try:
         for connection in psutil.net_connections("tcp"):
             local = connection.laddr
