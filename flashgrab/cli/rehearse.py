@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import DataOption, find, without_password
 from flashgrab.ids import is_campaign_id
@@ -18,8 +19,8 @@ BUYERS_MAX = 1_000_000
 
 
 @app.command(
-    epilog="Examples: flashgrab rehearse --dataset completejourney --share 60    "
-    "flashgrab rehearse --campaign demo-1 --buyers 1000 --pace 500"
+    epilog="Examples: flashgrab rehearse --campaign demo-1 --buyers 1000 --pace 500 --p99 250"
+    " · flashgrab rehearse --dataset completejourney --share 60 --campaigns 2"
 )
 def rehearse(
     dataset: Annotated[
@@ -33,7 +34,10 @@ def rehearse(
         int | None, typer.Option(min=1, help="Only the first so many campaigns of the data set.")
     ] = None,
     campaign: Annotated[
-        str | None, typer.Option(metavar="ID", help="A campaign that is there, instead.")
+        str | None,
+        typer.Option(
+            metavar="ID", help="A campaign that is there, instead.", autocompletion=campaign_ids
+        ),
     ] = None,
     buyers: Annotated[
         int | None, typer.Option(min=1, max=BUYERS_MAX, help="Buyers to send to it.")
@@ -42,6 +46,9 @@ def rehearse(
         float | None, typer.Option(min=0.1, help="New requests a second; without it: all at once.")
     ] = None,
     connections: Annotated[int, typer.Option(min=1, max=4096, help="Connections at once.")] = 64,
+    p99: Annotated[
+        float | None, typer.Option(min=0, metavar="MS", help="Slowest p99 that is good, in ms.")
+    ] = None,
     audit: Annotated[bool, typer.Option(help="Recount the books at the end.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
     data: DataOption = None,
@@ -58,7 +65,7 @@ def rehearse(
 
     No answer, 429 and 503 are repeated with the same key, after what retry_after_ms says, for at
     most 60 s. Exit 1 unless granted is min(quota, buyers) in every campaign, no buyer has two
-    coupons, every duplicate was answered right, and the books balance.
+    coupons, every duplicate was answered right, the books balance, and --p99 was kept.
     """
     _check(dataset, campaigns, campaign, buyers)
     mailings = None
@@ -78,7 +85,7 @@ def rehearse(
 
     centre = f", centre {without_password(target.centre_url)}" if mailings is not None else ""
     progress.say(f"target: {target.name}, gateway {without_password(target.gateway_url)}{centre}")
-    how = run.How(connections, pace, audit)
+    how = run.How(connections, pace, audit, p99)
     if mailings is not None:
         findings = uvloop.run(run.of_households(target, mailings, share, how))
     else:
@@ -112,20 +119,11 @@ def _check(
 
 
 def _print(findings: "Findings") -> None:
-    from flashgrab.cli.rehearsal import books, report
+    from flashgrab.cli.rehearsal import report, verdict
 
     print(report.table(findings.tallies))
     print()
-    problems = report.problem_lines(findings.tallies)
-    for line in problems:
+    for line in report.problem_lines(findings.tallies):
         print(line)
-    if not problems:
-        print(
-            "every campaign granted min(quota, buyers), one coupon a buyer,"
-            " and answered every duplicate right"
-        )
-    else:
-        print("the crowd was NOT answered right")
-    if findings.books is not None:
-        for line in books.lines(findings.books):
-            print(line)
+    for line in verdict.lines(findings.thresholds, findings.tallies, findings.cpu_percent):
+        print(line)

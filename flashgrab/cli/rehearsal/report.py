@@ -1,6 +1,6 @@
 """What a rehearsal found: a table for people, plain data for programs. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flashgrab.cli.rehearsal.tally import Tally
@@ -51,6 +51,8 @@ def as_json(tally: Tally) -> dict[str, Any]:
         "repeats": tally.repeats,
         "seconds": round(tally.seconds, 3),
         "grabs_per_second": round(tally.grabs_per_second, 1),
+        "p99_ms": quantile_ms(tally.took_us, 0.99),
+        "sold_out_ms": tally.sold_out_ms,
         "problems": [*tally.problems],
         "problems_more": tally.problems_more,
     }
@@ -60,6 +62,16 @@ def span(tallies: Sequence[Tally]) -> float:
     """Seconds from the first request to the last answer of all campaigns."""
     began = min((t.began_s for t in tallies if t.answered), default=0.0)
     return max((t.ended_s for t in tallies if t.answered), default=0.0) - began
+
+
+def quantile_ms(took_us: Mapping[int, int], share: float) -> float | None:
+    """A quantile of latencies counted by microseconds, in ms; None of nothing."""
+    wanted, below = share * sum(took_us.values()), 0
+    for took, count in sorted(took_us.items()):
+        below += count
+        if below >= wanted:
+            return took / 1000
+    return None
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flashgrab.cli.campaigns import Centre, Refused, new_operation
 from flashgrab.cli.failure import fail
-from flashgrab.cli.rehearsal import books, households, progress, report, tickets
+from flashgrab.cli.rehearsal import books, households, progress, report, tickets, verdict
 from flashgrab.cli.rehearsal.connection import Address
 from flashgrab.cli.rehearsal.crowd import Answered, Crowd
 from flashgrab.cli.rehearsal.opening import Gateway
@@ -35,24 +35,33 @@ WITH_REPEAT = ("a", "a")
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a crowd is sent: connections at once, first requests a second (None: unbounded)."""
+    """How a crowd is sent: connections at once, first requests a second (None: unbounded); and the
+    p99 that is demanded, in ms (None: none is)."""
 
     connections: int
     pace: float | None
     audit: bool
+    p99_max_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a rehearsal found; `books` is None where no audit was asked for."""
+    """What a rehearsal found; `books` is None where no audit was asked for. `cpu_percent` is what
+    the crowd itself used, of one core."""
 
     run: str
     tallies: Sequence[Tally]
     books: Any
+    p99_max_ms: float | None = None
+    cpu_percent: float = 0.0
+
+    @property
+    def thresholds(self) -> list[verdict.Threshold]:
+        return verdict.thresholds(self.tallies, self.books, self.p99_max_ms)
 
     @property
     def ok(self) -> bool:
-        return not report.problem_lines(self.tallies) and (self.books is None or self.books.ok)
+        return all(threshold.ok is not False for threshold in self.thresholds)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; `audit` has the shape of `flashgrab audit --json`."""
@@ -60,6 +69,9 @@ class Findings:
             "ok": self.ok,
             "run": self.run,
             "seconds": round(report.span(self.tallies), 3),
+            "p99_ms": verdict.p99_ms(self.tallies),
+            "cpu_percent": round(self.cpu_percent, 1),
+            "thresholds": [threshold.as_json() for threshold in self.thresholds],
             "campaigns": [report.as_json(tally) for tally in self.tallies],
             "audit": None if self.books is None else self.books.as_json(),
         }
@@ -165,15 +177,18 @@ async def _send(target: Target, sales: Sequence[Sale], run: str, how: How, at_s:
         return sum(t.answered for t in found), sum(t.granted for t in found)
 
     await asyncio.sleep(max(at_s + AFTER_OPENING_S - time.monotonic(), 0))
+    began_s, used_s = time.monotonic(), time.process_time()
     async with progress.shown(_asked(sales), state):
         await crowd.send(asks(sales, run, random.Random(run)), take)
+    seconds = max(time.monotonic() - began_s, 0.001)
+    cpu_percent = (time.process_time() - used_s) / seconds * 100
     for tally in tallies.values():
         tally.close()
-    verdict = None
+    audited = None
     if how.audit:
         progress.say("waiting for the ledger, then recounting the books")
-        verdict = await books.audit(target, list(tallies))
-    return Findings(run, list(tallies.values()), verdict)
+        audited = await books.audit(target, list(tallies))
+    return Findings(run, list(tallies.values()), audited, how.p99_max_ms, cpu_percent)
 
 
 async def _passes(

@@ -15,6 +15,9 @@ from flashgrab.outcomes import Outcome
 PROBLEMS_MAX = 20
 """Problems of a campaign that are kept as text; the rest are counted."""
 
+DIGITS = 3
+"""Of a latency that are kept."""
+
 _WON = (Outcome.GRANTED, Outcome.REPLAYED)
 _FINAL = (*_WON, Outcome.USER_LIMIT, Outcome.SOLD_OUT)
 
@@ -34,6 +37,9 @@ class Tally:
     problems_more: int = 0
     began_s: float = 0.0
     ended_s: float = 0.0
+    last_grant_s: float = 0.0
+    took_us: Counter[int] = field(default_factory=Counter)
+    """How long each ask took, in microseconds of three digits: so many buckets and no more."""
     _open: dict[str, list[Answered]] = field(default_factory=dict)
     _owners: dict[str, str] = field(default_factory=dict)
 
@@ -43,6 +49,10 @@ class Tally:
         self.ended_s = max(self.ended_s, answer.ended_s)
         self.answered += 1
         self.repeats += answer.repeats
+        took_us = int((answer.ended_s - answer.began_s) * 1_000_000)
+        self.took_us[took_us - took_us % 10 ** max(len(str(took_us)) - DIGITS, 0)] += 1
+        if answer.outcome is Outcome.GRANTED:
+            self.last_grant_s = max(self.last_grant_s, answer.ended_s)
         if answer.outcome is None:
             self.unanswered += 1
         elif answer.outcome not in _WON:
@@ -64,6 +74,18 @@ class Tally:
                 f"granted {self.granted}, expected {self.sale.expected}"
                 f" = min(quota {self.sale.quota}, buyers {len(self.sale.buyers)})",
             )
+
+    @property
+    def unexpected(self) -> int:
+        """Asks that ended with neither a coupon nor a refusal that a sale has."""
+        return self.unanswered + sum(n for o, n in self.refused.items() if o not in _FINAL)
+
+    @property
+    def sold_out_ms(self) -> int | None:
+        """From the first request to the answer with the last coupon; None where some are left."""
+        if self.granted < self.sale.quota:
+            return None
+        return max(int((self.last_grant_s - self.began_s) * 1000), 0)
 
     @property
     def seconds(self) -> float:

@@ -60,6 +60,8 @@ def test_the_json_is_whole() -> None:
         "repeats": 0,
         "seconds": 2.0,
         "grabs_per_second": 2.0,
+        "p99_ms": None,
+        "sold_out_ms": 0,
         "problems": [],
         "problems_more": 0,
     }
