@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import httpx2
 
+from flashgrab.cli.banner import Demo
 from flashgrab.cli.failure import Failure, fail
 from flashgrab.cli.target import unreachable
 from flashgrab.clock import from_rfc3339
@@ -255,10 +256,10 @@ def sign_in_link(centre_url: str, admin_token: str) -> str | None:
         return None
 
 
-def ensure_demo(centre_url: str, admin_token: str) -> str:
+def ensure_demo(centre_url: str, admin_token: str) -> tuple[str, Demo]:
     """A demo campaign that is not over: the last one, or a new one that opens 30 s from now.
 
-    Returns a line that names it.
+    Returns a line that names it, and what the banner says of it.
     """
     with Centre(centre_url, admin_token) as centre:
         try:
@@ -267,16 +268,19 @@ def ensure_demo(centre_url: str, admin_token: str) -> str:
             fail(f"the demo campaign: {refused}")
 
 
-def _ensure_demo(centre: Centre) -> str:
+def _ensure_demo(centre: Centre) -> tuple[str, Demo]:
     number, last = _last_demo(centre)
     draft = last is not None and last["status"] == "DRAFT"  # an `up` was cut off right there
     if last is not None and not draft and not _is_over(last):
-        return f"campaign {last['campaign_id']} goes on until {last['closes_at']}"
+        opens_s = from_rfc3339(last["opens_at"]) / 1000
+        found = Demo(last["campaign_id"], opens_s, last["quota"])
+        return f"campaign {found.campaign_id} goes on until {last['closes_at']}", found
     if not draft:
         number += 1
         centre.create(_demo(number), new_operation(_BY_UP))
-    centre.change(f"demo-{number}", "publish", new_operation(_BY_UP))
-    return f"campaign demo-{number} opens in {DEMO_DELAY_S} s with {DEMO_QUOTA} coupons"
+    made = Demo(f"demo-{number}", time.time() + DEMO_DELAY_S, DEMO_QUOTA)
+    centre.change(made.campaign_id, "publish", new_operation(_BY_UP))
+    return f"campaign {made.campaign_id} opens in {DEMO_DELAY_S} s with {DEMO_QUOTA} coupons", made
 
 
 def _last_demo(centre: Centre) -> tuple[int, dict[str, Any] | None]:

@@ -5,12 +5,15 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from flashgrab.cli import banner
+from flashgrab.cli.banner import Countdown, Demo
 from flashgrab.cli.failure import fail
 from flashgrab.cli.stack import leftovers, migration, secretsfile
 from flashgrab.cli.stack.folder import DataFolder
@@ -74,10 +77,14 @@ def up(
     asyncio.run(Up(options).run())
 
 
-def say(line: str) -> None:
+KEPT_S = 2.0
+"""After which nobody waits to be told what was persisted."""
+
+
+def say(line: str, end: str = "\n") -> None:
     """A line for people; that nobody reads any more is no reason to end."""
     with contextlib.suppress(OSError, ValueError):
-        print(line, flush=True)
+        print(line, end=end, flush=True)
 
 
 class Up:
@@ -94,7 +101,9 @@ class Up:
         self._options = options
         self._command = command
         self._environment = environment
-        self._say = say
+        self._said = say
+        self._countdown: Countdown | None = None
+        self._began_s = time.monotonic()
         self._supervisor: Supervisor | None = None
         self._asked_to_stop = asyncio.Event()
 
@@ -121,6 +130,9 @@ class Up:
             self._supervisor.hurry()
         self._asked_to_stop.set()
 
+    def _say(self, line: str) -> None:
+        self._said(self._countdown.above(line) if self._countdown else line)
+
     async def _run_in(self, folder: DataFolder) -> None:
         for name in await asyncio.to_thread(leftovers.clear, folder.pids_file):
             self._say(f"ended {name}, left by an earlier run")
@@ -143,7 +155,7 @@ class Up:
             serving.cancel()
             asked.cancel()
             await asyncio.gather(serving, asked, return_exceptions=True)
-            await supervisor.stop(layout.stop_order())
+            await self._stop(supervisor, layout, folder)
         if not serving.cancelled():
             fail(serving.result())  # what died, or raises what failed
 
@@ -155,6 +167,19 @@ class Up:
                 "and end TLS in front, or run the parts alone (flashgrab gateway, relay, worker, "
                 "centre)"
             )
+
+    async def _stop(self, supervisor: Supervisor, layout: Layout, folder: DataFolder) -> None:
+        """Everything in order, and what was persisted: asked between the parts and their stores."""
+        kept: banner.Kept | None = None
+
+        async def look(name: str) -> None:
+            nonlocal kept
+            if name == "kafka":
+                kept = await _kept(layout.valkey.url)
+
+        await supervisor.stop(layout.stop_order(), look)
+        for line in banner.stopped(kept, folder.path):
+            self._say(line)
 
     def _read_campaigns(self) -> None:
         """A file with a mistake in it is refused before anything starts."""
@@ -194,16 +219,34 @@ class Up:
 
         await supervisor.start(migrate_between)
         watching = asyncio.create_task(supervisor.watch())
+        tasks: list[asyncio.Task[Any]] = [watching]
         try:
             assert layout.centre.url is not None
-            for line in await self._campaigns(layout.centre.url, folder):
+            assert layout.gateway.url is not None
+            lines, demo = await self._campaigns(layout.centre.url, folder)
+            for line in lines:
                 self._say(line)
-            if link := await self._sign_in_link(layout.centre.url, folder):
-                self._say(f"sign in within 10 minutes, once: {link}")
+            for line in banner.banner(
+                gateway=layout.gateway.url,
+                centre=layout.centre.url,
+                metrics=layout.gateway.metrics_url,
+                sign_in=await self._sign_in_link(layout.centre.url, folder),
+                folder=folder.path,
+                took_s=time.monotonic() - self._began_s,
+                demo=demo,
+                now_s=time.time(),
+                program=banner.program_name(),
+            ):
+                self._say(line)
             self._say(f"ready gateway={layout.gateway.url} centre={layout.centre.url}")
+            if demo is not None and sys.stdout.isatty():
+                self._countdown = Countdown(lambda text: say(text, end=""), demo)
+                tasks.append(asyncio.create_task(self._countdown.run()))
             return await watching
         finally:
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _sign_in_link(self, centre_url: str, folder: DataFolder) -> str | None:
         from flashgrab.cli import campaigns
@@ -211,16 +254,40 @@ class Up:
         token = secretsfile.read_env_file(folder.secrets_file)["FLASHGRAB_ADMIN_TOKEN"]
         return await asyncio.to_thread(campaigns.sign_in_link, centre_url, token)
 
-    async def _campaigns(self, centre_url: str, folder: DataFolder) -> list[str]:
+    async def _campaigns(
+        self, centre_url: str, folder: DataFolder
+    ) -> tuple[list[str], Demo | None]:
+        """What was done with the campaigns that were asked for, and the demo's."""
         if not self._options.demo and not self._options.campaigns:
-            return []
+            return [], None
         from flashgrab.cli import campaigns
 
         token = secretsfile.read_env_file(folder.secrets_file)["FLASHGRAB_ADMIN_TOKEN"]
+        demo = None
+        files = self._options.campaigns
         lines = [
             await asyncio.to_thread(campaigns.ensure_file, centre_url, token, file)
-            for file in self._options.campaigns
+            for file in files
         ]
         if self._options.demo:
-            lines.append(await asyncio.to_thread(campaigns.ensure_demo, centre_url, token))
-        return lines
+            line, demo = await asyncio.to_thread(campaigns.ensure_demo, centre_url, token)
+            lines.append(line)
+        return lines, demo
+
+
+async def _kept(redis_url: str) -> banner.Kept | None:
+    """What Redis and, by its watermark, the ledger have; None where nobody says so in time."""
+    from flashgrab.errors import FlashgrabError
+    from flashgrab.store import Store
+
+    try:
+        async with asyncio.timeout(KEPT_S), Store(redis_url, int(KEPT_S * 1000)) as store:
+            read = [await store.read(campaign_id) for campaign_id in await store.registry()]
+    except (TimeoutError, FlashgrabError):
+        return None
+    found = [state for state in read if state is not None]
+    return banner.Kept(
+        campaigns=len(found),
+        granted=sum(r.granted for state in found for r in state.rounds),
+        waiting=sum(state.seq - state.watermark for state in found),
+    )

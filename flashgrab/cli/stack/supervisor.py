@@ -24,6 +24,10 @@ async def _nothing(_tier: int) -> None:
     """What there is to do between the tiers, most of the time."""
 
 
+async def _nobody(_name: str) -> None:
+    """Who is told what stops, most of the time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Waits between attempts to start something again, in seconds; the first goes at once."""
@@ -112,14 +116,20 @@ class Supervisor:
                     await self._died.wait()
             self._died.clear()
 
-    async def stop(self, order: Iterable[str]) -> None:
-        """Stop by name in this order, each in its own way, by force past its time."""
+    async def stop(
+        self, order: Iterable[str], about: Callable[[str], Awaitable[None]] = _nobody
+    ) -> None:
+        """Stop by name in this order, each in its own way, by force past its time.
+
+        `about` is told the name of each before it is stopped.
+        """
         for task in self._comebacks:
             task.cancel()
         await asyncio.gather(*self._comebacks, return_exceptions=True)
         by_name = {watched.service.name: watched.service for watched in self._watched}
         for name in order:
             service = by_name[name]
+            await about(name)
             if service.pid is None:
                 if service.child is not None:
                     how = describe_exit(service.child.poll() or 0)
