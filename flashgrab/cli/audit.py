@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import DataOption, Target, find, unreachable
 from flashgrab.ids import is_campaign_id
@@ -17,9 +18,11 @@ KAFKA_MS = 2000
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000}
 
 
-@app.command(epilog="Example: flashgrab audit --drain 30s --json")
+@app.command(epilog="Examples: flashgrab audit --drain 30s --json · flashgrab audit --explain")
 def audit(
-    campaign: Annotated[str | None, typer.Option(help="Only this campaign.")] = None,
+    campaign: Annotated[
+        str | None, typer.Option(help="Only this campaign.", autocompletion=campaign_ids)
+    ] = None,
     drain: Annotated[
         str, typer.Option(help="Wait up to so long for the ledger to catch up: 30s, 500ms, 2m.")
     ] = "0s",

@@ -10,6 +10,7 @@ import typer
 
 from flashgrab.cli import campaigns, target
 from flashgrab.cli.campaigns import Centre, Refused
+from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.passes import read_valid
 from flashgrab.cli.target import DataOption
@@ -19,7 +20,9 @@ from flashgrab.model import QUOTA_MAX
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the campaign.")]
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the campaign.", autocompletion=campaign_ids)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 OperationOption = Annotated[
     str,
@@ -43,7 +46,10 @@ def group() -> None:
     """
 
 
-@app.command(epilog="Example: flashgrab campaign create spring.toml --publish")
+@app.command(
+    epilog="Examples: flashgrab campaign create spring.toml"
+    " · flashgrab campaign create spring.toml --publish"
+)
 def create(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Campaign file (TOML).")],
     publish: Annotated[bool, typer.Option("--publish", help="Publish it as well.")] = False,

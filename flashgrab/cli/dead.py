@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import DataOption, Target, find, unreachable, without_password
 from flashgrab.clock import SystemClock, to_rfc3339
@@ -33,7 +34,10 @@ WORDS = {
 }
 
 CampaignOption = Annotated[
-    str | None, typer.Option("--campaign", metavar="ID", help="Of this campaign only.")
+    str | None,
+    typer.Option(
+        "--campaign", metavar="ID", help="Of this campaign only.", autocompletion=campaign_ids
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -74,7 +78,7 @@ def list_(
 
 
 @app.command(
-    epilog="Examples: flashgrab dead retry --all · flashgrab dead retry 17 --campaign spring-618"
+    epilog="Examples: flashgrab dead retry --all · flashgrab dead retry --all --campaign spring-618"
 )
 def retry(
     letters: Annotated[

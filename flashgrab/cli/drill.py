@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command(epilog="Examples: flashgrab drill --list    flashgrab drill kill-worker")
+@app.command(epilog="Examples: flashgrab drill --list · flashgrab drill kill-worker")
 def drill(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One of --list.", show_default=False)

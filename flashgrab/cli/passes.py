@@ -11,6 +11,7 @@ from typing import IO, Annotated
 
 import typer
 
+from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import DataOption, find
 from flashgrab.ids import is_campaign_id, is_user_id
@@ -31,7 +32,10 @@ def group() -> None:
 
 @app.command(epilog="Example: flashgrab pass mint --campaign demo-1 --users 1000 --out passes.txt")
 def mint(
-    campaign: Annotated[str, typer.Option(metavar="ID", help="The campaign of the passes.")],
+    campaign: Annotated[
+        str,
+        typer.Option(metavar="ID", help="The campaign of the passes.", autocompletion=campaign_ids),
+    ],
     users: Annotated[int, typer.Option(min=1, max=USERS_MAX, help="How many, one a line.")],
     prefix: Annotated[str, typer.Option(help="User ids are this and 0 to N-1.")] = "u",
     out: Annotated[

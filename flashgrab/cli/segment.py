@@ -8,6 +8,7 @@ import typer
 
 from flashgrab.cli import target
 from flashgrab.cli.campaigns import Centre, Refused, new_operation
+from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.target import DataOption
 from flashgrab.ids import is_campaign_id
@@ -15,7 +16,10 @@ from flashgrab.segments import LINE_BYTES_MAX, MEMBERS_MAX
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
 
-CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Id of the campaign.")]
+CampaignArgument = Annotated[
+    str,
+    typer.Argument(metavar="CAMPAIGN", help="Id of the campaign.", autocompletion=campaign_ids),
+]
 
 
 @app.callback()
