@@ -145,7 +145,10 @@ function told(what, value, pause) {
 async function captcha(challenge) {
   if (!window.opener || !origins.length) return null;
   window.opener.postMessage({ flashgrab: "captcha", site_key: challenge.site_key }, "*");
-  return new Promise((resolve) => { captchaHeard = resolve; });
+  told("checking", true);
+  const answer = await new Promise((resolve) => { captchaHeard = resolve; });
+  told("checking", false);
+  return answer;
 }
 
 function heard({ identity, captcha: answer }) {

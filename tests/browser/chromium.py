@@ -180,13 +180,14 @@ class Browser:
             self.run("const d = document.documentElement; return d.scrollWidth > d.clientWidth")
         )
 
-    def shoot(self, name: str, *, keep: bool = False) -> Path:
-        """A screenshot of the whole page; `keep`: one of those that the documents show."""
+    def shoot(self, name: str, *, keep: bool = False, whole: bool = True) -> Path:
+        """A screenshot of the page, or of what the window shows of it; `keep`: one of those that
+        the documents show."""
         kept = os.environ.get(KEPT)
         folder = Path(kept) if keep and kept else SHOTS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.png"
-        taken = self.cdp("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        taken = self.cdp("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(taken["data"]))
         return path
 

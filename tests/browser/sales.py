@@ -20,8 +20,9 @@ RULE = {"kind": "amount_off", "amount": 3000, "threshold": 20000}
 class Sales:
     """Campaigns of one gateway."""
 
-    def __init__(self, server: Valkey, gateway: Running) -> None:
+    def __init__(self, server: Valkey, gateway: Running, origins: Sequence[str] = ()) -> None:
         self.server = server
+        self.origins = origins
         self.gateway = gateway
         self.url = gateway.url
         self.redis = Client(server.path)
@@ -109,7 +110,7 @@ def selling(**settings: str) -> Iterator[Sales]:
     with valkey(tcp=True) as server:
         env = environment(server, **{"DEMO": "1", "CONNECTIONS_PER_ADDRESS": "0", **settings})
         with running(env) as gateway:
-            found = Sales(server, gateway)
+            found = Sales(server, gateway, settings.get("CORS_ORIGINS", "").split(","))
             try:
                 yield found
             finally:

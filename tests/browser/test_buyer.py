@@ -275,10 +275,15 @@ def test_without_javascript(browser: Browser, sales: Sales) -> None:
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[Sales]:
-    """A gateway as in production."""
-    with selling(DEMO="0", CORS_ORIGINS="http://127.0.0.1:1") as found:
+def shop(sales: Sales) -> Iterator[Sales]:
+    """A gateway as in production; the pages of the other gateway stand in for the shop's."""
+    captcha = {"CAPTCHA_VERIFY_URL": "http://127.0.0.1:1/", "CAPTCHA_SECRET": "s"}
+    with selling(DEMO="0", CORS_ORIGINS=sales.url, CAPTCHA_SITE_KEY="site-1", **captcha) as found:
         yield found
+
+
+def token_of(user: str) -> str:
+    return identity(user)["authorization"].removeprefix("Bearer ")
 
 
 def test_the_shop_gives_the_identity_in_the_fragment(browser: Browser, shop: Sales) -> None:
@@ -286,7 +291,7 @@ def test_the_shop_gives_the_identity_in_the_fragment(browser: Browser, shop: Sal
     campaign_id = shop.publish()
     browser.open(shop.page(campaign_id))
     browser.sees("#title", "Sign in at the shop")
-    token = identity("shop-ann")["authorization"].removeprefix("Bearer ")
+    token = token_of("shop-ann")
     browser.open("about:blank")
     browser.open(f"{shop.page(campaign_id)}?lang=en#identity={token}")
     browser.sees("#who", "shop-ann")
@@ -301,10 +306,40 @@ def test_only_listed_pages_are_believed(browser: Browser, shop: Sales) -> None:
     """A message of another origin, or of no opener, changes nothing."""
     browser.open(shop.page(shop.publish()))
     browser.sees("#title", "Sign in at the shop")
-    token = identity("thief")["authorization"].removeprefix("Bearer ")
-    browser.run("window.postMessage({flashgrab: {identity: arguments[0]}}, '*')", token)
+    message = "window.postMessage({flashgrab: {identity: arguments[0]}}, '*')"
+    browser.run(message, token_of("thief"))
     time.sleep(0.3)
     assert browser.text("#who") == "Not signed in"
+
+
+def test_a_page_of_the_shop_hands_the_identity_over(browser: Browser, shop: Sales) -> None:
+    """It opens this page, hears that it is ready, and says who the buyer is."""
+    campaign_id, (origin, *_) = shop.publish(), shop.origins
+    browser.open(origin + "/")
+    browser.run(
+        "const [url, identity] = arguments;"
+        "window.addEventListener('message', ({ source, data, origin }) => {"
+        "  if (data.flashgrab === 'ready') source.postMessage({ flashgrab: { identity } }, origin);"
+        "});"
+        "window.open(url)",
+        shop.page(campaign_id),
+        token_of("shop-bob"),
+    )
+    before = browser.driver.current_window_handle
+    until("it opens", lambda: len(browser.driver.window_handles) == 2)
+    browser.go_back_to(next(h for h in browser.driver.window_handles if h != before))
+    browser.sees("#who", "shop-bob")
+    armed(browser)
+    browser.click("#grab")
+    browser.sees("#title", YOURS)
+
+
+def test_a_captcha_that_the_page_cannot_show_is_named(browser: Browser, shop: Sales) -> None:
+    """With what the shop has to know: its site key."""
+    campaign_id = shop.publish(challenge={"kind": "captcha", "ask": "always"})
+    browser.open(f"{shop.page(campaign_id)}#identity={token_of('shop-cy')}")
+    browser.sees("#text", "site key site-1")
+    assert accessibility(browser) == []
 
 
 # -- how it looks ----------------------------------------------------------------------------------
