@@ -35,6 +35,10 @@ def test_the_wheel_holds_the_packages_and_the_scripts_only(wheel: Path) -> None:
     assert scripts
     assert scripts <= set(names)
     assert "flashgrab/py.typed" in names
+    # what the pages of /docs are made of: no module, so easily forgotten
+    events = {f"flashgrab/docs/events/{path.name}" for path in (ROOT / "docs/events").iterdir()}
+    shown = (path for path in (ROOT / "flashgrab/docs").rglob("*.*") if path.suffix != ".pyc")
+    assert events | {str(path.relative_to(ROOT)) for path in shown} <= set(names)
 
 
 def test_up_from_a_folder_of_decoys(wheel: Path, data: Path) -> None:

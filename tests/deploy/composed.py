@@ -126,7 +126,7 @@ class Service:
         while not self.is_healthy():
             assert self.process.poll() is None, f"{self.name} has ended\n{self.said()}"
             assert time.monotonic() < end, f"{self.name} is not healthy\n{self.said()}"
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]

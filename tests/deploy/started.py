@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,13 @@ from tests.services import apache_kafka
 
 FLASHGRAB = [sys.executable, "-P", "-m", "flashgrab.cli"]
 NOT_PROPERTIES = ("KAFKA_HEAP_OPTS",)
-ORDER = ("valkey", "limiter", "kafka", "postgres", "centre", "gateway-1", "gateway-2", "relay-1",
-         "relay-2", "worker-1", "worker-2")  # fmt: skip
-"""One that `depends_on` allows; a test holds it against the file."""
+TIERS = (
+    ("valkey", "limiter", "kafka", "postgres"),
+    ("centre", "gateway-1", "gateway-2", "relay-1", "relay-2"),
+    ("worker-1", "worker-2"),
+)
+ORDER = tuple(name for tier in TIERS for name in tier)
+"""Those of a tier start side by side, as `depends_on` allows; a test holds it against the file."""
 CLI = """\
 #!{python}
 # As much of valkey-cli as the health check needs.
@@ -74,15 +79,16 @@ def started(folder: Path) -> Iterator[Started]:
         machine, secrets, filled(source(), secrets), apache=apache_kafka.missing() is None
     )
     try:
-        for name in ORDER:
-            service = running.services[name] = _service(running, name)
-            service.start()
-            if name not in ("valkey", "limiter", "kafka"):  # these start beside each other
+        for tier in TIERS:
+            with ThreadPoolExecutor() as pool:  # initdb and Kafka's format take their time
+                made = list(pool.map(lambda name: _service(running, name), tier))
+            for service in made:  # by this thread: Linux ends them with the one that made them
+                running.services[service.name] = service
+                service.start()
+            for service in made:
                 service.wait_healthy()
-            if name == "postgres":
+            if "postgres" in tier:
                 _create_database(running)
-                for first in ("valkey", "limiter", "kafka"):
-                    running.services[first].wait_healthy()
         yield running
     except BaseException:
         print(*(f"--- {s.name}\n{s.said()}" for s in running.services.values()), file=sys.stderr)

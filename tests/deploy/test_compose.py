@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from deploy.make_env import MAKERS, main
@@ -210,6 +211,28 @@ def test_state_is_in_volumes() -> None:
         assert volume.partition(":")[2] == place
     (volume,) = SERVICES["kafka"]["volumes"]
     assert volume.partition(":")[2] == SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"]
+
+
+def test_prometheus_looks_where_the_parts_are() -> None:
+    """Its file is in the folder that is mounted; names and ports in it are those of this file."""
+    told = SERVICES["prometheus"]
+    (place,) = [w.partition("=")[2] for w in told["command"] if w.startswith("--config.file=")]
+    folder, _, mounted = told["volumes"][0].removesuffix(":ro").partition(":")
+    config = yaml.safe_load((ROOT / folder / Path(place).relative_to(mounted)).read_text())
+    found = {
+        (name, looked["port"])
+        for job in config["scrape_configs"]
+        for looked in job["dns_sd_configs"]
+        for name in looked["names"]
+    }
+    parts = {"gateway": 9100, "relay": 9101, "worker": 9102, "centre": 9103}
+    assert found == set(parts.items())
+    for name, service in OURS.items():
+        aliases = service.get("networks", {}).get("default", {}).get("aliases", [name])
+        assert aliases == [part_of(name)]
+        assert parts[part_of(name)] in LISTENS[name]
+    for path in config["rule_files"]:
+        assert (ROOT / folder / path).is_file()
 
 
 def test_images_are_pinned_to_what_the_tests_run() -> None:

@@ -17,7 +17,7 @@ from flashgrab.cli.app import PARTS
 from loadtests import identity
 from tests.conftest import require
 from tests.deploy.composed import HEALTHY_S, ROOT
-from tests.deploy.started import ORDER, Started
+from tests.deploy.started import ORDER, TIERS, Started
 from tests.services import apache_kafka
 
 pytestmark = [pytest.mark.xdist_group("compose")]
@@ -33,10 +33,12 @@ DEFINITION = {
 
 
 def test_the_order_here_is_one_that_the_file_allows(composed: Started) -> None:
-    """Each service started after all that it waits for."""
-    for name in ORDER:
-        needs = composed.file["services"][name].get("depends_on", {})
-        assert set(needs) <= set(ORDER[: ORDER.index(name)])
+    """Each service started after all that it waits for were healthy."""
+    before: set[str] = set()
+    for tier in TIERS:
+        for name in tier:
+            assert set(composed.file["services"][name].get("depends_on", {})) <= before
+        before |= set(tier)
 
 
 def test_kafka_is_the_real_one(composed: Started) -> None:
