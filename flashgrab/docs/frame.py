@@ -44,12 +44,14 @@ def docs(name: str, integrate: str) -> str:
 
 
 def code(number: int, snippet: Snippet) -> str:
-    """One program; the button is shown by docs.js, which makes it work."""
+    """One program, the first of them open; its button is shown by docs.js, which makes it work."""
+    shown = " open" if number == 1 else ""
     return (
-        f'<section class="snippet"><h3>{escape(snippet.title)} <small>{escape(snippet.language)}'
-        f'</small></h3><button type="button" class="copy" data-copies="snippet-{number}" hidden>'
+        f'<details class="snippet"{shown}><summary>{escape(snippet.title)}'
+        f" <small>{escape(snippet.language)}</small></summary>"
+        f'<button type="button" class="copy" data-copies="snippet-{number}" hidden>'
         f'Copy</button><pre tabindex="0" id="snippet-{number}"'
-        f' data-language="{escape(snippet.language)}">{escape(snippet.text)}</pre></section>'
+        f' data-language="{escape(snippet.language)}">{escape(snippet.text)}</pre></details>'
     )
 
 

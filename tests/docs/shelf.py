@@ -6,7 +6,7 @@ import re
 import httpx2
 
 SNIPPET = re.compile(
-    r'<section class="snippet"><h3>(.*?) <small>(.*?)</small></h3>.*?<pre[^>]*>(.*?)</pre>',
+    r'class="snippet"[^>]*><summary>(.*?) <small>(.*?)</small></summary>.*?<pre[^>]*>(.*?)</pre>',
     re.DOTALL,
 )
 

@@ -98,7 +98,13 @@ def test_the_document_is_openapi_3_1(service: str, get: Get) -> None:
     OpenAPIV31SpecValidator(get(service, "/openapi.json").json()).validate()
 
 
-FILLED = {"campaign_id": "c-1", "grab_id": "c-1-1", "id": "0" * 16}
+FILLED = {
+    "campaign_id": "c-1",
+    "grab_id": "c-1-1",
+    "id": "0" * 16,
+    "version": "any",
+    "name": "page.css",
+}
 
 
 @BOTH
