@@ -102,7 +102,7 @@ FILLED = {
     "campaign_id": "c-1",
     "grab_id": "c-1-1",
     "id": "0" * 16,
-    "version": "any",
+    "version": "0" * 16,
     "name": "page.css",
 }
 
