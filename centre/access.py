@@ -39,9 +39,15 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/problems/{slug}"): ANYBODY,
     # the page and its session: they look at the cookie themselves
     ("GET", "/ops"): ANYBODY,
+    ("GET", "/ops/static/{name}"): ANYBODY,
+    ("GET", "/ops/runbook"): ANYBODY,
     ("GET", "/ops/session"): ANYBODY,
     ("POST", "/ops/session"): ANYBODY,
     ("DELETE", "/ops/session"): ANYBODY,
+    # the console's data; read-only links open it too (centre/console/reading.py)
+    ("GET", "/ops/campaigns"): STAFF,
+    ("GET", "/ops/history"): STAFF,
+    ("GET", "/ops/stream"): STAFF,
     ("GET", "/v1/campaigns"): STAFF,
     ("GET", _ONE): STAFF,
     # who writes a campaign does not open it, and who opens it does not write it
@@ -59,6 +65,7 @@ ACCESS: Mapping[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/v1/blocks"): OPERATING,
     ("POST", "/v1/blocks/remove"): OPERATING,
     ("POST", "/v1/sign-ins"): STAFF,
+    ("POST", "/v1/view-links"): STAFF,
     ("GET", "/v1/tokens"): ADMIN,
     ("POST", "/v1/tokens"): ADMIN,
     ("POST", "/v1/tokens/{id}/revoke"): ADMIN,
@@ -80,6 +87,11 @@ def guarded(path: str, endpoint: Endpoint, methods: Sequence[str]) -> Route:
         return await noted(request, f"{request.method} {full}", allowed)
 
     return Route(path, called, methods=list(methods))
+
+
+def may(role: Role, action: str) -> bool:
+    """Whether a role may do this to a campaign: what pages show as buttons."""
+    return role in (ACCESS[("POST", f"{_ONE}/{action}")] or frozenset())
 
 
 def check(who: Holder, method: str, path: str) -> None:

@@ -10,6 +10,11 @@ from starlette.exceptions import HTTPException
 
 from centre.apply import Applier
 from centre.caller import Staff
+from centre.console.asking import Asker
+from centre.console.books import Books
+from centre.console.console import Console, run_file
+from centre.console.keeper import Keeper
+from centre.console.view_link import ViewLinks
 from centre.lists import Lists
 from centre.problems import Problem
 from centre.rebuild import Rebuilder
@@ -42,11 +47,13 @@ def make_app(
     clock: Clock | None = None,
     reached: Callable[[str], None] = lambda _step: None,
     cannot_go_on: Callable[[str], None] = lambda _why: None,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The centre as an ASGI application; it connects when its lifespan starts.
 
     It serves from the first moment, also while PostgreSQL is still away: /readyz says so.
     `cannot_go_on` is called where the ledger belongs to a newer release. `reached`: see Applier.
+    `is_stopping` ends the streams of pages, which have no end of their own.
     """
 
     metrics = metrics or Metrics()
@@ -58,6 +65,7 @@ def make_app(
         now = clock or SystemClock()
         pool, store = Pool(settings.postgres_url), Store(settings.redis_url)
         apart = Pool(settings.postgres_url)  # a rebuild holds some of its connections for long
+        shown = Pool(settings.postgres_url)  # for the console, which must not hold up management
         topic_log = None
         if settings.kafka_bootstrap:
             topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=KAFKA_MS)
@@ -88,6 +96,14 @@ def make_app(
             ),
             lists=Lists(pool, store, now),
             segment_key=SegmentKey.parse(settings.segment_key) if settings.segment_key else None,
+            console=Console(
+                Asker(run_file(settings.data), settings.metrics_urls),
+                Books(shown, store),
+                Keeper(shown, now),
+                now,
+            ),
+            view_links=ViewLinks(pool, settings.admin_token),
+            is_stopping=is_stopping,
         )
         loops: list[asyncio.Task[None]] = []
         starting = _start(centre, settings, alarms, cannot_go_on, loops)
@@ -98,11 +114,13 @@ def make_app(
         finally:
             await end([start])
             await end(loops)
+            await centre.console.stop()
             if topic_log is not None:
                 await topic_log.stop()
             await store.close()
             await pool.close()
             await apart.close()
+            await shown.close()
 
     app = Starlette(
         routes=routes(),
@@ -144,3 +162,4 @@ async def _start(
     loops.append(asyncio.create_task(centre.applier.run(), name="applier"))
     loops.append(asyncio.create_task(centre.rebuilder.run(), name="rebuilder"))
     loops.append(asyncio.create_task(centre.lists.run(), name="lists"))
+    centre.console.start()

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from centre import openapi_staff
+from centre.console.routes import NewViewLink
 from centre.ops import SignIn
 from centre.problems import Code
 from centre.requests import AddBlock, Empty, Rebuild, RemoveBlock, Restock
@@ -263,6 +264,7 @@ def document() -> dict[str, Any]:
             "securitySchemes": {
                 "staff": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "flashgrab"},
+                "view": {"type": "apiKey", "in": "query", "name": "view"},
             },
             "schemas": _schemas(),
         },
@@ -359,7 +361,10 @@ def _schemas() -> dict[str, Any]:
         "differences": {"type": "array", "items": difference},
     }
     _, bodies = msgspec.json.schema_components(
-        (Definition, Restock, Rebuild, Empty, NewToken, SignIn, AddBlock, RemoveBlock),
+        (
+            *(Definition, Restock, Rebuild, Empty),
+            *(NewToken, SignIn, NewViewLink, AddBlock, RemoveBlock),
+        ),
         ref_template="#/components/schemas/{name}",
     )
     return {

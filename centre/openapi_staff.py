@@ -44,7 +44,6 @@ def paths(
         {"name": "name", "in": "query", "schema": _TEXT},
     ]
     out = {"200": {"description": "Signed out"}, **session}
-    page = {"200": {"description": "HTML"}}
     cookie: dict[str, Any] = {"security": [{"session": []}]}
     return {
         "/v1/sign-ins": {
@@ -81,7 +80,17 @@ def paths(
         "/v1/log": {
             "get": _call("Writes, the newest first", "200", "StaffLog", reading, parameters=asked)
         },
-        "/ops": {"get": {"summary": "The page of the staff", "responses": page, "security": []}},
+        "/v1/view-links": {
+            "post": _call(
+                "A read-only link to /ops, for colleagues",
+                "201",
+                "SignInLink",
+                writing,
+                **keyed,
+                requestBody=_body("NewViewLink", required=False),
+            )
+        },
+        **_console(session, reading),
         "/ops/session": {
             "get": _call("Who is signed in", "200", "Session", session, **cookie),
             "post": _call(
@@ -93,6 +102,60 @@ def paths(
                 security=[],
             ),
             "delete": {"summary": "Sign out", "responses": out, **cookie},
+        },
+    }
+
+
+def _console(session: dict[str, Any], reading: dict[str, Any]) -> dict[str, Any]:
+    """The page, its files and its data, which a read-only link opens too."""
+    page = {"200": {"description": "HTML"}}
+    seen = {**session, **reading}
+    looking: dict[str, Any] = {"security": [{"session": []}, {"staff": []}, {"view": []}]}
+
+    def asked(name: str, required: bool, **schema: Any) -> dict[str, Any]:
+        return {"name": name, "in": "query", "required": required, "schema": schema}
+
+    def told(description: str, media: str = "application/json") -> dict[str, Any]:
+        shape = "object" if media == "application/json" else "string"
+        content = {media: {"schema": {"type": shape}}}
+        return {"200": {"description": description, "content": content}, **seen}
+
+    name = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
+    of = asked("campaign", True, type="string")
+    moments = [asked(n, True, type="integer", description="ms since 1970") for n in ("from", "to")]
+    return {
+        "/ops": {"get": {"summary": "The page of the staff", "responses": page, "security": []}},
+        "/ops/runbook": {"get": {"summary": "The runbook", "responses": page, "security": []}},
+        "/ops/static/{name}": {
+            "get": {
+                "summary": "A file of the page",
+                "parameters": [name],
+                "responses": {"200": {"description": "Script or style"}},
+                "security": [],
+            }
+        },
+        "/ops/campaigns": {
+            "get": {
+                "summary": "Published campaigns with their rounds, those that open last first",
+                "responses": told("By round"),
+                **looking,
+            }
+        },
+        "/ops/history": {
+            "get": {
+                "summary": "What happened, as rows of 100 ms or longer (centre/console/shapes.py)",
+                "parameters": [of, *moments],
+                "responses": told("Rows and notes"),
+                **looking,
+            }
+        },
+        "/ops/stream": {
+            "get": {
+                "summary": "What happens, as server-sent events (centre/console/shapes.py)",
+                "parameters": [of],
+                "responses": told("Events `tick`", "text/event-stream"),
+                **looking,
+            }
         },
     }
 
@@ -130,5 +193,11 @@ def schemas() -> dict[str, Any]:
         "TokenMade": of(id=_TEXT, name=_TEXT, role=_ROLE, expires_at=_TIME, token=_TEXT),
         "StaffLog": of(entries={"type": "array", "items": entry}),
         "SignInLink": of(path=_TEXT, url={"type": ["string", "null"]}, expires_at=_TIME),
-        "Session": of(name=_TEXT, role=_ROLE, expires_at=_TIME, csrf=_TEXT),
+        "Session": of(
+            name=_TEXT,
+            role=_ROLE,
+            expires_at=_TIME,
+            csrf=_TEXT,
+            may={"type": "array", "items": _TEXT},
+        ),
     }

@@ -1,19 +1,18 @@
-"""/ops: the page that staff sees, and its session.
+"""/ops/session: who is signed in to the console's page.
 
 A sign-in link carries its secret in the fragment, which a browser sends to nobody; the page takes
 it out of the address bar and trades it for a session, once. The session is a cookie that scripts
 cannot read and other sites cannot send; writes need, besides, a token that only our page is told.
 """
 
-import base64
-import hashlib
 from typing import Any
 
 import structlog
 from msgspec import Struct
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
+from centre.access import may
 from centre.caller import check_csrf
 from centre.problems import Code, Problem, answer
 from centre.requests import body_of
@@ -25,50 +24,8 @@ from flashgrab.staff import Credential, read
 
 SIGNED_OUT = "not signed in; `flashgrab token sign-in` prints a link"
 
-SCRIPT = """
-const said = document.getElementById('who'), out = document.getElementById('out');
-const link = location.hash.slice(1);
-let csrf = '';
-async function ask(method, body) {
-  const headers = {'Content-Type': 'application/json', 'X-CSRF-Token': csrf};
-  const options = {method, headers, body: body && JSON.stringify(body)};
-  const answer = await fetch('/ops/session', options);
-  const told = await answer.json();
-  csrf = told.csrf || '';
-  out.hidden = !csrf;
-  said.textContent = csrf
-    ? `Signed in as ${told.name} (${told.role}) until ${new Date(told.expires_at).toLocaleString()}`
-    : told.detail || 'Signed out';
-}
-out.onclick = () => ask('DELETE');
-if (link) history.replaceState(null, '', '/ops');
-ask(link ? 'POST' : 'GET', link ? {link} : undefined)
-  .catch(() => { said.textContent = 'The centre does not answer'; });
-"""
-STYLE = "body{font:16px system-ui,sans-serif;margin:3rem auto;max-width:40rem;padding:0 1rem}"
-PAGE = (
-    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Flashgrab</title>'
-    '<meta name="viewport" content="width=device-width">'
-    f"<style>{STYLE}</style></head><body><h1>Flashgrab</h1>"
-    '<p id="who" role="status">…</p><button id="out" hidden>Sign out</button>'
-    f"<noscript>This page needs JavaScript.</noscript><script>{SCRIPT}</script></body></html>"
-)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        f"default-src 'none'; script-src {_hash(SCRIPT)}; style-src {_hash(STYLE)};"
-        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+ACTIONS = ("pause", "resume", "restock", "close")
+"""What the page has buttons for."""
 
 log = structlog.get_logger()
 
@@ -77,11 +34,6 @@ class SignIn(Struct, frozen=True, forbid_unknown_fields=True):
     """What stood in the fragment of a sign-in link."""
 
     link: str
-
-
-async def page(_request: Request[Any]) -> Response:
-    """GET /ops: the same for everybody; it asks /ops/session who is signed in."""
-    return HTMLResponse(PAGE, headers=HEADERS)
 
 
 async def session(request: Request[Any]) -> Response:
@@ -147,4 +99,5 @@ def _shown(holder: Holder, shown: Credential) -> dict[str, Any]:
         "role": holder.role.value,
         "expires_at": to_rfc3339(holder.expires_ms),
         "csrf": shown.csrf(),
+        "may": sorted(action for action in ACTIONS if may(holder.role, action)),
     }

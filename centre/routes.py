@@ -1,5 +1,6 @@
 """The centre's HTTP: management of campaigns, health, its own description."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -12,6 +13,9 @@ from centre import ops, staff_routes, views
 from centre.access import guarded
 from centre.apply import Applier
 from centre.caller import Staff, StaffOnly
+from centre.console import routes as console_routes
+from centre.console.console import Console
+from centre.console.view_link import ViewLinks
 from centre.documents import ROUTES as DOCUMENTS
 from centre.health import missing, rebuild_needed
 from centre.list_routes import LISTS
@@ -57,6 +61,9 @@ class Centre:
     staff: Staff
     lists: Lists
     segment_key: SegmentKey | None
+    console: Console
+    view_links: ViewLinks
+    is_stopping: Callable[[], bool]
     migrated: bool = False
 
 
@@ -239,6 +246,7 @@ def routes() -> list[BaseRoute]:
         guarded("/grabs/{grab_id}/return", return_, ["POST"]),
         *(guarded(path, endpoint, methods) for path, endpoint, methods in LISTS),
         guarded("/sign-ins", staff_routes.sign_in, ["POST"]),
+        guarded("/view-links", console_routes.view_link, ["POST"]),
         guarded("/tokens", staff_routes.tokens, ["GET", "POST"]),
         guarded("/tokens/{id}/revoke", staff_routes.revoke, ["POST"]),
         guarded("/log", staff_routes.log, ["GET"]),
@@ -250,6 +258,6 @@ def routes() -> list[BaseRoute]:
         Route("/readyz", readyz, methods=["GET"]),
         Route("/openapi.json", openapi, methods=["GET"]),
         *DOCUMENTS,
-        Route("/ops", ops.page, methods=["GET"]),
         Route("/ops/session", ops.session, methods=["GET", "POST", "DELETE"]),
+        *console_routes.routes(),
     ]

@@ -8,6 +8,7 @@ import structlog
 import uvicorn
 
 from centre.app import make_app
+from flashgrab.recent import Own
 from flashgrab.settings import CentreSettings, is_loopback
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 
@@ -35,7 +36,12 @@ def run(settings: CentreSettings) -> int:
         server.should_exit = True
 
     config = uvicorn.Config(
-        make_app(settings, metrics=metrics, cannot_go_on=cannot_go_on),
+        make_app(
+            settings,
+            metrics=metrics,
+            cannot_go_on=cannot_go_on,
+            is_stopping=lambda: server.should_exit,
+        ),
         http="httptools",
         ws="none",
         lifespan="on",
@@ -57,8 +63,8 @@ def run(settings: CentreSettings) -> int:
         print(f"cannot listen on {where}: {error.strerror}", file=sys.stderr)
         return 2
     with sock:
-        where = settings.metrics_host
-        metrics_port = serve_metrics(settings.metrics_port, metrics.snapshot, where)
+        host, say = settings.metrics_host, Own("centre", metrics).say
+        metrics_port = serve_metrics(settings.metrics_port, metrics.snapshot, host, say)
         if not is_loopback(settings.host):
             log.warning("management_is_public", host=settings.host, why=PUBLIC)
         log.info("listening", port=sock.getsockname()[1], metrics_port=metrics_port)

@@ -152,12 +152,8 @@ class GatewaySettings(PartSettings):
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return (
-            tuple(o.strip() for o in value.split(",") if o.strip())
-            if isinstance(value, str)
-            else value
-        )
+    def _origins(cls, value: Any) -> Any:
+        return _listed(value)
 
     @field_validator("cors_origins")
     @classmethod
@@ -289,9 +285,30 @@ class CentreSettings(PartSettings):
         repr=False,
     )
     segment_key: str = Field("", description=SEGMENT_KEY, repr=False)
+    data: str = Field(
+        "", description="data folder of `flashgrab up`; its run.json says where the parts are"
+    )
+    metrics_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses of /metrics of all parts, comma separated, for the console; empty:"
+        " those of run.json",
+    )
     campaign_schema: str = Field(
         SCHEMA, description="form of a new campaign's keys in Redis (docs/upgrades.md)"
     )
+
+    @field_validator("metrics_urls", mode="before")
+    @classmethod
+    def _urls(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator("metrics_urls")
+    @classmethod
+    def _http_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not re.fullmatch(r"http://[A-Za-z0-9.:\[\]_-]+(/metrics)?", url):
+                raise ValueError("expected addresses as http://host:9100/metrics")
+        return value
 
     @field_validator("admin_token")
     @classmethod
@@ -328,6 +345,13 @@ class CentreSettings(PartSettings):
         if value not in READS:
             raise ValueError(f"this release knows {', '.join(READS)}")
         return value
+
+
+def _listed(value: Any) -> Any:
+    """Text with commas as a tuple."""
+    if not isinstance(value, str):
+        return value
+    return tuple(one.strip() for one in value.split(",") if one.strip())
 
 
 def _checked_redis_url(value: str) -> str:

@@ -22,6 +22,7 @@ from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from flashgrab.alarms import Alarms
+from flashgrab.recent import Say, Told, encoded
 
 Labels = tuple[str, ...]
 
@@ -122,6 +123,8 @@ class Metrics:
     live: dict[str, Callable[[], float]] = field(default_factory=dict)
     """Gauges without labels that are asked for when somebody looks, from any thread."""
     alarms: Alarms = field(default_factory=Alarms, compare=False)
+    rows: Callable[[int], Told] | None = field(default=None, compare=False)
+    """What happened since a moment, where a part keeps it (gateway/ring.py)."""
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Count on a counter."""
@@ -241,12 +244,28 @@ def _buckets(bounds: tuple[float, ...], counts: list[int]) -> list[tuple[str, fl
 
 
 def serve_metrics(
-    port: int, snapshot: Callable[[], dict[str, Any]], host: str = "127.0.0.1"
+    port: int,
+    snapshot: Callable[[], dict[str, Any]],
+    host: str = "127.0.0.1",
+    say: Say | None = None,
 ) -> int:
-    """Answer /metrics from a thread of its own. Returns the port (0 picks one)."""
+    """Answer /metrics, and /recent where `say` is given (flashgrab/recent.py), from threads of its
+    own. Returns the port (0 picks one)."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Rendered(snapshot))
     server, _ = start_http_server(port, addr=host, registry=registry)
+    metrics = server.get_app()
+    assert metrics is not None
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        if say is None or environ.get("PATH_INFO") != "/recent":
+            return metrics(environ, start_response)
+        body = encoded(say, environ.get("QUERY_STRING", ""))
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("200 OK", headers)
+        return [body]
+
+    server.set_app(answer)
     return int(server.server_port)
 
 

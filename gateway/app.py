@@ -46,6 +46,7 @@ from gateway.pace import Pace
 from gateway.proxies import Proxies
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
+from gateway.ring import Ring
 from gateway.risk.rules import load_rules
 from gateway.risk.score import Risk
 from gateway.routes import ROUTES, http_error, server_error, store_error
@@ -149,10 +150,15 @@ async def running(
     metrics.live["flashgrab_loop_late_seconds"] = lambda: pace.late_ms / 1000
     metrics.live["flashgrab_held_connections"] = lambda: pace.held
     metrics.alarms.of("gateway")
+    ring = Ring(metrics, gateway.catalogue.lefts, clock)
+    metrics.rows = ring.since
     wire.start()
     gateway.catalogue.start()
     gateway.lists.start()
-    tasks = [asyncio.create_task(_report(gateway, report_due), name="report")]
+    tasks = [
+        asyncio.create_task(_report(gateway, report_due), name="report"),
+        asyncio.create_task(ring.keep(), name="ring"),
+    ]
     try:
         await gateway.limiter.start()
         if (login_keys := gateway.identity.file) is not None:

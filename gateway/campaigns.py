@@ -217,6 +217,13 @@ class Catalogue:
     def __iter__(self) -> Iterator[Campaign]:
         return iter(list(self._campaigns.values()))
 
+    def lefts(self) -> Iterator[tuple[str, int, int]]:
+        """Campaign, round and left, as the last replies said."""
+        for campaign in self:
+            if campaign.state is not None:
+                for round_, left in zip(campaign.state.rounds, campaign.left, strict=False):
+                    yield campaign.campaign_id, round_.number, left
+
     def unreadable(self, campaign_id: str) -> Exception | None:
         """What is wrong with its keys, None where they can be read."""
         return self._unreadable.get(campaign_id)

@@ -15,12 +15,15 @@ from typing import Any
 
 import structlog
 import uvicorn
+from msgspec.json import encode
 from starlette.applications import Starlette
 
 from flashgrab.alarms import Alarm
+from flashgrab.recent import Own
 from flashgrab.settings import PROXY_V2, GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from gateway.app import make_app
+from gateway.family import REPORT_MS, Family
 from gateway.front import fronted
 from gateway.lane import Lane
 from gateway.proxied import Proxied
@@ -33,7 +36,6 @@ KEEP_ALIVE_S = 75
 DRAIN_S = 5
 """At least; longer where the deadline of requests is."""
 RESPAWN_PAUSE_S = 0.2
-SNAPSHOT_S = 1.0
 GC_OBJECTS = 5000
 FILES_MAX = 1 << 20
 """A connection is an open file. The usual soft limit, 1,024, is there for select(2)."""
@@ -78,8 +80,10 @@ def serve(settings: GatewaySettings, processes: int) -> int:
         return _cannot_listen(settings.host, settings.port, "FLASHGRAB_PORT", error)
     parent = _Parent(sock, processes) if processes > 1 else None
     snapshot = parent.snapshot if parent else metrics.snapshot
+    say = parent.family.say if parent else Own("gateway", metrics).say
     try:
-        metrics_port = serve_metrics(settings.metrics_port, snapshot, settings.metrics_host)
+        host = settings.metrics_host
+        metrics_port = serve_metrics(settings.metrics_port, snapshot, host, say)
     except OSError as error:
         sock.close()
         host = settings.metrics_host
@@ -174,6 +178,7 @@ class _Parent:
         self._latest: dict[int, dict[str, Any]] = {}
         self._adding = threading.Lock()  # a scrape must not fall between the two
         self._stopping = asyncio.Event()
+        self.family = Family(self._own, self.snapshot)
 
     async def run(self) -> int:
         """Until a signal; the children drain on their own SIGTERM."""
@@ -212,6 +217,7 @@ class _Parent:
             await self._read(child, slot)
             status = await child.wait()
             stop.cancel()
+            self.family.gone(child.pid)
             with self._adding:
                 if (last := self._latest.pop(child.pid, None)) is not None:
                     self._gone.merge(last, gauges=False)
@@ -231,6 +237,7 @@ class _Parent:
             if not line.endswith(b"\n"):
                 return  # killed in the middle of a line
             snapshot = json.loads(line)
+            self.family.take(child.pid, snapshot.pop("recent"))
             with self._adding:
                 self._latest[child.pid] = snapshot
             self._own.alarms.end(Alarm.PROCESS_DIED, by=str(slot))
@@ -244,13 +251,17 @@ def child(fd: int) -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     writing = threading.Lock()  # the last report is written by another thread than the others
+    own, told_until = Own("gateway", metrics), 0
 
     def report() -> None:
+        nonlocal told_until
         with writing:
-            out.write(json.dumps(metrics.snapshot()).encode() + b"\n")
+            recent = own.say(told_until)
+            told_until = recent.until
+            out.write(encode(metrics.snapshot() | {"recent": recent}) + b"\n")
             out.flush()
 
-    _every(SNAPSHOT_S, report)
+    _every(REPORT_MS / 1000, report)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     run_process(settings, socket.socket(fileno=fd), metrics)
     with contextlib.suppress(OSError):

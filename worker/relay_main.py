@@ -1,6 +1,7 @@
 """Runs the relay as a process of its own."""
 
 from flashgrab.clock import SystemClock
+from flashgrab.recent import Own
 from flashgrab.settings import RelaySettings
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
@@ -16,7 +17,8 @@ async def run(settings: RelaySettings, hook: Hook = go_on, make_relay: type[Rela
     relax_collector()
     metrics = Metrics()
     metrics.alarms.of("relay")
-    serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host)
+    say = Own("relay", metrics).say
+    serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host, say)
     async with Store(settings.redis_url) as store, metrics.alarms.ticking():
         relay = make_relay(
             store,

@@ -9,6 +9,7 @@ from flashgrab.clock import SystemClock
 from flashgrab.ledger.migrate import wait_for_schema
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.role import Role
+from flashgrab.recent import Own
 from flashgrab.settings import WorkerSettings
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
@@ -37,7 +38,8 @@ async def run(
     relax_collector()
     metrics, clock = Metrics(), SystemClock()
     metrics.alarms.of("worker")
-    serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host)
+    say = Own("worker", metrics).say
+    serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host, say)
     pool = Pool(settings.postgres_url, POOL_SIZE, command_s=SILENT_MS / 1000, idle_ms=SILENT_MS)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
     async with Store(settings.redis_url) as store, metrics.alarms.ticking():

@@ -119,6 +119,11 @@ class Centre:
         link = self._ask("POST", "/v1/sign-ins", operation, json={})
         return link | {"url": link["url"] or self._url.rstrip("/") + link["path"]}
 
+    def view_link(self, valid_s: int, operation: str) -> dict[str, Any]:
+        """A read-only link to the console; its `url` likewise."""
+        link = self._ask("POST", "/v1/view-links", operation, json={"valid_s": valid_s})
+        return link | {"url": link["url"] or self._url.rstrip("/") + link["path"]}
+
     def load_segment(self, campaign_id: str, users: bytes, operation: str) -> dict[str, Any]:
         """The users that a campaign is for, one id a line. Raises Refused."""
         path = f"/v1/campaigns/{campaign_id}/segment"

@@ -108,6 +108,22 @@ def sign_in(json: JsonOption = False, data: DataOption = None) -> None:
         typer.echo(link["url"])
 
 
+@app.command("view-link", epilog="Example: flashgrab token view-link --valid 8h")
+def view_link(
+    valid: Annotated[str, typer.Option(help="From now, 7d at the most: 30m, 12h, 7d.")] = "12h",
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Print a link to the console for colleagues: it shows everything there and changes nothing."""
+    valid_s = read_valid(valid)
+    with _centre(data, writes=True) as centre:
+        link = centre.view_link(valid_s, campaigns.new_operation())
+    if json:
+        _print_json(link)
+    else:
+        typer.echo(link["url"])
+
+
 @contextmanager
 def _centre(data: Path | None, *, writes: bool = False) -> Iterator[Centre]:
     """A refusal is exit 2 with its detail."""

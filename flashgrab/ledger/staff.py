@@ -166,6 +166,29 @@ async def end(pool: Pool, id_: str, now_ms: int) -> Kept | None:
     return next((one for one in map(_kept, rows) if one.id == id_), None)
 
 
+async def token_of(pool: Pool, id_: str) -> str:
+    """The token that a session was made with in the end: itself for a token, ROOT for the root."""
+    async with pool.connection() as connection:
+        found = await connection.fetchval(
+            "WITH RECURSIVE up AS ("
+            " SELECT id, kind, parent FROM staff WHERE id = $1"
+            " UNION ALL SELECT s.id, s.kind, s.parent FROM staff s JOIN up u ON s.id = u.parent)"
+            " SELECT id FROM up WHERE kind = 'token'",
+            id_,
+        )
+    return str(found) if found else ROOT
+
+
+async def stands(pool: Pool, id_: str, now_ms: int) -> bool:
+    """Whether a credential is neither revoked nor over."""
+    async with pool.connection() as connection:
+        return bool(
+            await connection.fetchval(
+                "SELECT ended_ms IS NULL AND expires_ms > $2 FROM staff WHERE id = $1", id_, now_ms
+            )
+        )
+
+
 async def listed(pool: Pool) -> Sequence[Kept]:
     """Tokens, and the links and sessions that are not swept yet; the newest first."""
     async with pool.connection() as connection:

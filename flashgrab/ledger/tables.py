@@ -9,5 +9,6 @@ TABLES = (
     *("offsets", "watermarks"),
     *("staff", "staff_log"),
     *("segments", "segment_chunks", "blocks", "blocklist"),
+    *("console_seconds", "console_notes"),
 )
 """Each after those that it refers to, so that rows can be written in this order."""

@@ -25,7 +25,7 @@ SEGMENT_KEY = "s" * 32
 NOW_MS = 1_800_000_000_000
 TABLES = (
     "campaigns, rounds, operations, coupons, offsets, dead, watermarks, voids, returns, rebuilds,"
-    " staff, staff_log, segments, segment_chunks, blocks, blocklist"
+    " staff, staff_log, segments, segment_chunks, blocks, blocklist, console_seconds, console_notes"
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from centre.ops import PAGE
+from centre.console.files import PAGE
 from flashgrab.ledger import staff
 from flashgrab.ledger.staff import LINK_MS, SESSION_MS
 from flashgrab.staff import Role

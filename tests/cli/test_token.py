@@ -76,3 +76,16 @@ def test_wrong_use_is_one_line(run: Run, arguments: list[str]) -> None:
     assert (ended.status, ended.out) == (2, "")
     assert "Traceback" not in ended.err
     assert ended.err.splitlines()[-1].startswith("flashgrab: ")
+
+
+def test_a_read_only_link_for_colleagues(run: Run) -> None:
+    """The link alone on stdout; it opens the console's data and no call of the API."""
+    made = run("token", "view-link", "--valid", "8h")
+    assert made.status == 0
+    page, _, query = made.out.strip().partition("?")
+    assert page.endswith("/ops")
+    assert query.startswith("view=fgv_root_")
+    base = page.removesuffix("/ops")
+    assert httpx2.get(f"{base}/ops/campaigns?{query}").status_code == 200
+    assert httpx2.get(f"{base}/v1/campaigns?{query}").status_code == 401
+    assert run("token", "view-link", "--valid", "30d").status == 2

@@ -36,6 +36,9 @@ class Fuzzing:
     valid_refused: Sequence[int] = ()
     """Statuses that what fits the schema may get besides the usual ones: rules that none says."""
 
+    without: Sequence[str] = ()
+    """Paths that are not asked: their answers have no end."""
+
     def configuration(self) -> str:
         """As its TOML; JSON strings are TOML strings."""
         lines = [f"seed = {self.seed}", "continue-on-failure = true"]
@@ -65,6 +68,7 @@ async def fuzzed(what: Fuzzing, folder: Path) -> tuple[int, str]:
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration)),
         *("run", f"{what.url}/openapi.json", "--phases", PHASES, "--checks", "all"),
         *("--no-color", "--workers", "1"),
+        *(word for path in what.without for word in ("--exclude-path", path)),
         cwd=folder,
         env=clean,
         stdout=asyncio.subprocess.PIPE,

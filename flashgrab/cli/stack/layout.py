@@ -110,7 +110,8 @@ def lay_out(
         | events
         | ledger
         | lists
-        | {"CENTRE_PORT": str(centre_port), "ADMIN_TOKEN": secrets.admin_token},
+        | {"CENTRE_PORT": str(centre_port), "ADMIN_TOKEN": secrets.admin_token}
+        | {"DATA": str(folder.path.resolve())},
     }
     urls = {
         "gateway": f"http://{LOOPBACK}:{port}",

@@ -1,0 +1,291 @@
+"""The console's data: what parts say reaches pages exactly, is kept, and outlives the centre."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from centre.console.view_link import ViewLinks
+from flashgrab.ledger import console
+from flashgrab.ledger.console import KEEP_MS, KEEP_OPENINGS_MS, Kept, Note
+from flashgrab.staff import Role
+from tests.centre.console.part import Part, now_ms
+from tests.centre.serving import (
+    Served,
+    Servers,
+    Sides,
+    both_sides,
+    client,
+    emptied,
+    ready,
+    serving,
+    until,
+)
+from tests.centre.test_ops import link
+from tests.centre.test_staff import holding, token
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def part() -> Part:
+    """A gateway of this module; tests take campaigns of their own."""
+    return Part().start()
+
+
+@pytest.fixture(scope="module")
+async def served(migrated: Servers, part: Part, anyio_backend: str) -> AsyncIterator[Served]:
+    await emptied(migrated)
+    async with serving(migrated, metrics_urls=(part.url,)) as centre:
+        await ready(centre)
+        yield centre
+
+
+@asynccontextmanager
+async def ticks(
+    http: httpx2.AsyncClient, campaign_id: str, **headers: str
+) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """The events of a stream."""
+    path = f"/ops/stream?campaign={campaign_id}"
+
+    async with http.stream("GET", path, headers=headers) as answer:
+        assert answer.status_code == 200, await answer.aread()
+
+        async def events() -> AsyncIterator[dict[str, Any]]:
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line[6:])
+
+        yield events()
+
+
+def counts(rows: list[dict[str, Any]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in rows:
+        for outcome, count in row.get("grabs", {}).items():
+            found[outcome] = found.get(outcome, 0) + count
+    return found
+
+
+async def test_a_page_is_told_every_grab_once(served: Served, part: Part) -> None:
+    """The first event has the last two minutes, later ones what is new, a page that comes back
+    what it missed; nobody is told a row twice."""
+    campaign_id = await served.created(publish=True)
+    part.counted(campaign_id, "GRANTED", 4, left={campaign_id: {"1": 6}})
+    rows: list[dict[str, Any]] = []
+    async with asyncio.timeout(20):
+        async with ticks(served.http, campaign_id) as events:
+            async for told in events:
+                assert told["whole"] == (not rows and told["whole"])
+                rows += told["rows"]
+                if counts(rows) == {"GRANTED": 4} and told["book"]:
+                    break
+        assert told["campaign"]["id"] == campaign_id
+        assert (told["book"]["quota"], told["book"]["left"]) == (10, 10)
+        assert [one["part"] for one in told["parts"]] == ["gateway"]
+        assert told["ledger"]
+        part.counted(campaign_id, "SOLD_OUT", 7, left={campaign_id: {"1": 0}})
+        async with ticks(served.http, campaign_id, **{"last-event-id": str(told["until"])}) as more:
+            async for told in more:
+                assert not told["whole"]
+                rows += told["rows"]
+                kinds = [note["kind"] for note in told["notes"]]
+                if counts(rows) == {"GRANTED": 4, "SOLD_OUT": 7} and "sold out" in kinds:
+                    break
+    assert len({row["t"] for row in rows}) == len(rows)
+    assert "opened" in kinds
+    assert "publish" in kinds
+
+
+async def test_staff_actions_and_deaths_are_notes(migrated: Servers) -> None:
+    """A pause is told with who did it, and a part that is gone and comes back with its process."""
+    part = Part("worker").start()
+    async with serving(migrated, metrics_urls=(part.url,)) as served:
+        await ready(served)
+        campaign_id = await served.created(publish=True)
+        found = served.centre.console
+        await until(lambda: any(one.pid for one in found.parts()))
+        one = next(iter(found.asker.asked.values()))
+        before, one.url = one.url, "http://127.0.0.1:9/recent"
+        await until(lambda: bool(found.parts()[0].down))
+        one.url = before
+        await until(lambda: not found.parts()[0].down)
+        await served.post(f"/v1/campaigns/{campaign_id}/pause")
+        found.selected[campaign_id] += 1
+
+        def told() -> set[str]:
+            return {note["kind"] for note in found.notes(campaign_id)}
+
+        await until(lambda: {"died", "started", "pause", "opened"} <= told())
+        words = {note["kind"]: note["words"] for note in found.notes(campaign_id)}
+        assert words["pause"] == "by root"
+        assert words["died"].startswith("worker ")
+
+
+async def test_a_restart_of_the_centre_keeps_history(migrated: Servers) -> None:
+    """What one centre saw the next one tells, in steps of 100 ms around the opening."""
+    await emptied(migrated)
+    part = Part().start()
+    began_ms = now_ms()
+    async with serving(migrated, metrics_urls=(part.url,)) as served:
+        await ready(served)
+        campaign_id = await served.created(publish=True)
+        found = served.centre.console
+        await until(lambda: any(r.campaign_id == campaign_id for r in found.books.rounds))
+        part.counted(campaign_id, "GRANTED", 3, left={campaign_id: {"1": 7}})
+        async with both_sides(migrated) as sides:
+            await until(lambda: _has_grabs(sides))
+    part.made.clear()
+    async with serving(migrated) as served:
+        await ready(served)
+        query = f"campaign={campaign_id}&from={began_ms - 5000}&to={now_ms() + 5000}"
+        told = (await served.http.get(f"/ops/history?{query}")).json()
+        assert told["step"] == 100
+        assert counts(told["rows"]) == {"GRANTED": 3}
+        assert {"left": {"1": 7}}.items() <= next(r for r in told["rows"] if "grabs" in r).items()
+        assert any(row.get("book", {}).get("quota") == 10 for row in told["rows"])
+        assert [note["kind"] for note in told["notes"] if note["kind"] == "publish"]
+        # a longer time has longer steps, and the same counts
+        query = f"campaign={campaign_id}&from={now_ms() - KEEP_MS + 60_000}&to={now_ms() + 5000}"
+        told = (await served.http.get(f"/ops/history?{query}")).json()
+        assert (told["step"], counts(told["rows"])) == (60_000, {"GRANTED": 3})
+        chosen = (await served.http.get("/ops/campaigns")).json()["campaigns"]
+        assert [one["id"] for one in chosen] == [campaign_id]
+
+
+async def _has_grabs(sides: Sides) -> bool:
+    rows = await sides.rows("SELECT second FROM console_seconds WHERE fine IS NOT NULL")
+    return any(b"GRANTED" in row["second"] for row in rows)
+
+
+async def test_what_is_kept_has_an_end(servers: Servers) -> None:
+    """Plain seconds for 24 h, those around openings for 400 days; twice the same stays once."""
+    now = now_ms()
+
+    def second(at_ms: int, fine: bytes | None = None) -> Kept:
+        return Kept(at_ms, b"{}", fine)
+
+    old, older = now - KEEP_MS - 1, now - KEEP_OPENINGS_MS - 1
+    rows = [second(now), second(old), second(old - 1, b"[]"), second(older, b"[]")]
+    notes = [Note(now, "", "died", "worker 1"), Note(older, "c", "opened", "round 1")]
+    async with both_sides(servers) as sides:
+        await console.keep(sides.pool, rows, notes)
+        await console.keep(sides.pool, rows, notes)
+        assert len(await sides.rows("SELECT at_ms FROM console_seconds")) == 4
+        await console.sweep(sides.pool, now)
+        kept = await sides.rows("SELECT at_ms FROM console_seconds ORDER BY at_ms")
+        assert [row["at_ms"] for row in kept] == [old - 1, now]
+        assert len(await sides.rows("SELECT at_ms FROM console_notes")) == 1
+
+
+async def test_without_postgres_the_console_goes_on(migrated: Servers) -> None:
+    """Pages are told what the parts say, and that the ledger is away; what was seen meanwhile is
+    kept once it is back."""
+    part = Part().start()
+    async with serving(migrated, metrics_urls=(part.url,)) as served:
+        await ready(served)
+        campaign_id = await served.created(publish=True)
+        found = served.centre.console
+        found.selected[campaign_id] += 1
+        await until(lambda: campaign_id in found.books.now)
+        pool = found.books.pool
+        url, pool._url = pool._url, "postgresql://127.0.0.1:9/none"
+        await pool.close()
+        await until(lambda: not found.books.ledger)
+        part.counted(campaign_id, "GRANTED", 2)
+        await until(lambda: any(row.grabs for row in found.joined.since(0).rows))
+        await until(lambda: len(found.keeper._seconds) > 1)
+        book = found.books.now[campaign_id]
+        assert (book.left, book.persisted) == (10, None)
+        pool._url = url
+        await pool.close()
+        await until(lambda: found.books.ledger and not found.keeper._seconds)
+
+
+async def test_who_may_look(served: Served) -> None:
+    """Every role by token or session, a read-only link, and nobody else; a link opens no call."""
+    async with client(served.base_url) as http:
+        for path in (
+            "/ops/campaigns",
+            "/ops/history?campaign=c&from=1&to=2",
+            "/ops/stream?campaign=",
+        ):
+            assert (await http.get(path)).status_code == 401
+        made = (await served.post("/v1/view-links", {"valid_s": 3600})).json()
+        view = made["path"].partition("?")[2]
+        assert (await http.get(f"/ops/campaigns?{view}")).status_code == 200
+        assert (await http.get(f"/v1/campaigns?{view}")).status_code == 401
+        async with asyncio.timeout(10), ticks(http, f"&{view}") as events:
+            assert (await anext(events))["whole"]
+        assert (await http.get(f"/ops/campaigns?{view[:-1]}0")).status_code in (200, 401)
+        wrong = view[:-1] + ("1" if view[-1] != "1" else "2")
+        assert (await http.get(f"/ops/campaigns?{wrong}")).status_code == 401
+        await http.post("/ops/session", json={"link": await link(served)})
+        assert (await http.get("/ops/campaigns")).status_code == 200
+
+
+async def test_a_view_link_ends_with_its_token_and_its_time(served: Served) -> None:
+    """Revoking the token that made it ends it; so does its own end, and another ADMIN_TOKEN."""
+    made = await token(served, Role.VIEWER, "vic")
+    async with holding(served, made["token"]) as http:
+        answer = await http.post(
+            "/v1/view-links", json={"valid_s": 60}, headers={"idempotency-key": "view-1"}
+        )
+    assert answer.status_code == 201, answer.text
+    view = answer.json()["path"].partition("view=")[2]
+    links, now = served.centre.view_links, int(time.time() * 1000)
+    assert await links.is_good(view, now)
+    assert not await links.is_good(view, now + 61_000)
+    assert not await ViewLinks(served.centre.pool, "another").is_good(view, now)
+    await served.post(f"/v1/tokens/{made['id']}/revoke")
+    assert not await links.is_good(view, now)
+
+
+async def test_streams_are_bounded(served: Served) -> None:
+    """Past the bound 503 with Retry-After, and a page that goes makes room."""
+    found = served.centre.console
+    found.selected["other"] += 64
+    refused = await served.http.get("/ops/stream?campaign=")
+    assert (refused.status_code, refused.headers["retry-after"].isdigit()) == (503, True)
+    del found.selected["other"]
+    async with asyncio.timeout(10), ticks(served.http, "") as events:
+        await anext(events)
+        assert found.selected.total() == 1
+    await until(lambda: found.selected.total() == 0)
+
+
+async def test_the_runbook_is_a_page(served: Served) -> None:
+    """Every alarm that is shown links to a heading of it."""
+    page = await served.http.get("/ops/runbook")
+    for anchor in ("redis-gone", "books-wrong", "i1"):
+        assert f'id="{anchor}"' in page.text
+    script = await served.http.get("/ops/static/console.js")
+    tag = {"if-none-match": script.headers["etag"]}
+    assert (await served.http.get("/ops/static/console.js", headers=tag)).status_code == 304
+    assert (await served.http.get("/ops/static/../shapes.py")).status_code == 404
+
+
+async def test_queries_are_checked(served: Served) -> None:
+    """Campaign, from and to have their forms and their bounds."""
+    for query in ("", "campaign=c", "campaign=c&from=x&to=2", "campaign=c&from=2&to=1",
+                  f"campaign=c&from=0&to={KEEP_MS + 1}", "campaign=C!&from=1&to=2"):  # fmt: skip
+        assert (await served.http.get(f"/ops/history?{query}")).status_code == 400, query
+    assert (await served.http.get("/ops/stream")).status_code == 400
+
+
+async def test_the_tables_are_there(migrated: Servers) -> None:
+    """The sweep of plain seconds has its index."""
+    connection = await asyncpg.connect(migrated.postgres_url)
+    try:
+        found = await connection.fetch(
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'console_seconds'"
+        )
+    finally:
+        await connection.close()
+    assert {row["indexname"] for row in found} == {"console_seconds_pkey", "console_seconds_plain"}
