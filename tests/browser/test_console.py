@@ -184,7 +184,7 @@ def test_buttons_are_for_those_who_may(browser: Browser, sold: Stack) -> None:
 def _written(browser: Browser, path: str, body: dict[str, int]) -> int:
     """The status of a write with the page's own session and token."""
     return int(
-        browser.driver.execute_async_script(  # type: ignore[no-untyped-call]
+        browser.driver.execute_async_script(
             "const [path, body, done] = arguments;"
             "fetch('/ops/session').then((a) => a.json()).then((who) => fetch(path, {method: 'POST',"
             " headers: {'Content-Type': 'application/json', 'X-CSRF-Token': who.csrf,"
