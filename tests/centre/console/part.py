@@ -2,9 +2,19 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from flashgrab.recent import KEPT_MS, STEP_MS, Own, Row, Told, floor
 from flashgrab.telemetry import Metrics, serve_metrics
+
+
+def counts(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Answers by outcome, of rows as pages get them."""
+    found: dict[str, int] = {}
+    for row in rows:
+        for outcome, count in row.get("grabs", {}).items():
+            found[outcome] = found.get(outcome, 0) + count
+    return found
 
 
 def now_ms() -> int:
