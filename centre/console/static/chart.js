@@ -177,10 +177,11 @@ export class Chart {
       const colour = mark.kind === 'died' ? colours.bad : colours.soft;
       vertical(plot, mark.t, colour, [3, 3]);
       const x = plot.x(mark.t), words = mark.kind === 'died' || mark.kind === 'started' ? `${mark.words.split(' ')[0]} ${mark.kind}` : mark.kind;
-      if (!this.labels || x < free) continue;
+      if (!this.labels) continue;
       context.fillStyle = colour; context.font = '11px system-ui, sans-serif'; context.textBaseline = 'bottom';
       const width = context.measureText(words).width;
       const right = x + width + 6 > plot.right;
+      if ((right ? x - width - 3 : x) < free) continue;
       context.textAlign = right ? 'right' : 'left';
       context.fillText(words, right ? x - 3 : x + 3, plot.top);
       free = x + width + 8;

@@ -8,7 +8,7 @@ const MEANS = {
   I1: 'never more than the quota', I2: 'nobody above his limit', I3: 'a repeat changes nothing',
   I4: 'no fact is missing', I5: 'the ledger has every fact once', I6: 'quota = left + granted − returned',
 };
-const LIGHT = { 1: ['good', '✓', 'kept'], 0: ['bad', '✗', 'broken'], '?': ['warn', '?', 'not looked at'] };
+const LIGHT = { 1: ['good', '✓', 'kept'], 0: ['bad', '✗', 'broken'], '?': ['warn', '?', 'unknown'] };
 
 export function text(id, words) {
   const node = typeof id === 'string' ? $(id) : id;
@@ -65,6 +65,7 @@ function tiles(state, t) {
   text('left-small', round ? `of ${whole(round.quota)}` : '');
   text('rate', whole(rate));
   text('rate-small', peak ? `most: ${whole(peak)}` : '');
+  text('forecast-name', state.soldOut ? 'Sold out' : 'Sells out');
   if (state.soldOut) {
     text('forecast', `at T+ ${lasting(state.soldOut - (round ? round.opens_at : t))}`);
     text('forecast-small', at(state.soldOut, true));

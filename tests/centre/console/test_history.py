@@ -47,7 +47,7 @@ async def test_a_restart_of_the_centre_keeps_history(migrated: Servers) -> None:
         await ready(served)
         campaign_id = await served.created(publish=True)
         found = served.centre.console
-        await until(lambda: any(r.campaign_id == campaign_id for r in found.books.rounds))
+        await until(lambda: campaign_id in found.books.now)
         part.counted(campaign_id, "GRANTED", 3, left={campaign_id: {"1": 7}})
         async with both_sides(migrated) as sides:
             await until(lambda: _has_grabs(sides))
@@ -71,7 +71,7 @@ async def test_a_restart_of_the_centre_keeps_history(migrated: Servers) -> None:
 
 async def _has_grabs(sides: Sides) -> bool:
     rows = await sides.rows("SELECT second FROM console_seconds WHERE fine IS NOT NULL")
-    return any(b"GRANTED" in row["second"] for row in rows)
+    return any(b"GRANTED" in row["second"] and b'"quota":10' in row["second"] for row in rows)
 
 
 async def test_what_is_kept_has_an_end(servers: Servers) -> None:
