@@ -48,18 +48,19 @@ def banner(
     near = _near(folder)
     data = "" if near == Path(".flashgrab") else f" --data {near}"
     title = f"flashgrab {version('flashgrab')}, ready after {took_s:.1f} s"
-    ops = sign_in or f"{centre}/ops"
-    ops_note = "signs you in, once, within 10 minutes" if sign_in else "needs a sign-in link"
+    link = [f"  {'':<{_NAME}}{sign_in}"] if sign_in else []
+    how = "the next line signs you in, once, within 10 minutes" if sign_in else "needs a sign-in"
     page = f"{gateway}/c/{demo.campaign_id}" if demo else f"{gateway}/"
     crowd = demo.campaign_id if demo else "ID"
     rows = [
         ("Buyer", page, opening(demo, now_s) if demo else "the campaigns that are public"),
-        ("Ops", ops, ops_note),
+        ("Ops", f"{centre}/ops", how),
         ("Docs", f"{gateway}/docs", f"the centre's: {centre}/docs"),
         ("Metrics", metrics, "the gateway's; all are in run.json"),
         ("State", str(near), "kept; delete the folder to begin anew"),
     ]
     width = max(len(address) for _, address, _ in rows)
+    lines = [f"  {name:<{_NAME}}{address:<{width}}  {note}" for name, address, note in rows]
     tries = [
         f"{program} rehearse --campaign {crowd} --buyers 5000{data}",
         f"{program} top{data}",
@@ -69,7 +70,9 @@ def banner(
     return [
         "",
         title,
-        *(f"  {name:<{_NAME}}{address:<{width}}  {note}" for name, address, note in rows),
+        *lines[:2],
+        *link,
+        *lines[2:],
         *(
             f"  {name:<{_NAME}}{line}"
             for name, line in zip(("Try", "", "", ""), tries, strict=True)

@@ -177,6 +177,8 @@ class Up:
             if name == "kafka":
                 kept = await _kept(layout.valkey.url)
 
+        if sys.stdout.isatty():
+            self._say("")  # below the terminal's ^C
         await supervisor.stop(layout.stop_order(), look)
         for line in banner.stopped(kept, folder.path):
             self._say(line)

@@ -1,6 +1,7 @@
 """What `up` says when everything runs and when it has stopped."""
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -26,24 +27,25 @@ def said(**changes: object) -> list[str]:
 def test_addresses_by_role_and_what_to_try() -> None:
     """Each is there once, aligned, and the commands can be typed as they stand."""
     lines = said()
-    rows = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    rows = {line.split()[0]: line for line in lines if re.match("  [A-Z]", line)}
     assert "http://127.0.0.1:8000/c/demo-1" in rows["Buyer"]
     assert "a demo campaign opens in 30 s: 100 coupons" in rows["Buyer"]
-    assert "http://127.0.0.1:8001/ops#fgl_x" in rows["Ops"]
+    assert rows["Ops"].endswith("the next line signs you in, once, within 10 minutes")
+    assert lines[lines.index(rows["Ops"]) + 1] == "           http://127.0.0.1:8001/ops#fgl_x"
     assert "http://127.0.0.1:8000/docs" in rows["Docs"]
     assert "http://127.0.0.1:20652/metrics" in rows["Metrics"]
     assert rows["State"].split()[1] == ".flashgrab"
     assert lines[1].endswith(", ready after 2.3 s")
     assert "  Try      flashgrab rehearse --campaign demo-1 --buyers 5000" in lines
     assert "           flashgrab top" in lines
-    assert {line.find("http") for line in lines if "http" in line and "centre" not in line} == {11}
+    assert {line.find("http") for line in lines if "http" in line} == {11}
 
 
 def test_another_folder_is_named_in_the_commands() -> None:
     """So that they speak to this stack."""
     lines = said(folder=Path("/srv/x"), demo=None, program=".venv/bin/flashgrab", sign_in=None)
     assert "           .venv/bin/flashgrab top --data /srv/x" in lines
-    assert any("needs a sign-in link" in line for line in lines)
+    assert any("needs a sign-in" in line for line in lines)
     assert any("http://127.0.0.1:8000/ " in line for line in lines)
 
 
@@ -86,3 +88,23 @@ def test_the_countdown_is_one_line_and_others_go_above_it() -> None:
     asyncio.run(run())
     assert written[0].startswith("\r\x1b[Kdemo-7 opens in")
     assert written[-2:] == ["\r\x1b[K", "demo-7 is open: press the button\n"]
+
+
+def test_the_readme_shows_what_one_sees() -> None:
+    """Its transcript of `make run` has the lines of the banner, whatever the numbers."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    block = readme[readme.index("$ make run\n") :]
+    shown = block[: block.index("\n```")].splitlines()
+
+    def plain(line: str) -> str:
+        line = re.sub(r"#fgl_\S+", "#fgl_x", line).replace(".venv/bin/flashgrab", "flashgrab")
+        return " ".join(re.sub(r"\d+(\.\d+)*", "N", line).split())
+
+    at = next(n for n, line in enumerate(shown) if ", ready after" in line) - 1
+    expected = [plain(line) for line in said()]
+    assert [plain(line) for line in shown[at : at + len(expected)]] == expected
+    assert plain(shown[at + len(expected)]) == plain("ready gateway=http://127.0.0.1:8000"
+                                                     " centre=http://127.0.0.1:8001")  # fmt: skip
+    ticks = {line.split()[1] for line in shown if line.startswith("✓")}
+    assert ticks >= {"valkey", "limiter", "kafka", "postgres", "gateway", "relay", "worker",
+                     "centre"}  # fmt: skip
