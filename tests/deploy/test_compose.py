@@ -127,12 +127,28 @@ def test_names_that_must_differ_do() -> None:
         assert len(given) == len(set(given)) == 2
 
 
+CONSOLE = "FLASHGRAB_METRICS_URLS"
+"""The centre asks there again and again, and waits for nobody."""
+
+
+def test_the_console_is_told_of_every_part() -> None:
+    """Each of ours with its port of /metrics."""
+    told = CentreSettings(**{
+        variable.removeprefix(PREFIX).lower(): value
+        for variable, value in SERVICES["centre"]["environment"].items()
+    })  # fmt: skip
+    ports = {"gateway": 9100, "relay": 9101, "worker": 9102, "centre": 9103}
+    wanted = {f"http://{name}:{ports[part_of(name)]}/metrics" for name in OURS}
+    assert set(told.metrics_urls) == wanted
+
+
 def addresses() -> Iterator[tuple[str, str, int]]:
-    """Every `host:port` in what a service is told, where the host is one of the file's."""
+    """Every `host:port` in what a service is told and waits for, where the host is of the file."""
     hosts = sorted({*SERVICES, "gateway", "relay", "worker"}, key=len, reverse=True)
     form = re.compile(rf"(?<![\w.-])({'|'.join(hosts)}):(\d+)")
     for name, service in SERVICES.items():
-        told = json.dumps([service.get(k) for k in ("environment", "command", "entrypoint")])
+        environment = {k: v for k, v in service.get("environment", {}).items() if k != CONSOLE}
+        told = json.dumps([environment, service.get("command"), service.get("entrypoint")])
         yield from ((name, host, int(port)) for host, port in form.findall(told))
 
 
