@@ -14,8 +14,8 @@ KEY = "k" * 40
 
 
 def of(found: list[config.Setting]) -> dict[str, tuple[str, str]]:
-    """Value and origin by name; the last row of those that differ between parts."""
-    return {setting.name: (setting.value, setting.origin) for setting in found}
+    """Value and origin by name; of those that differ between parts the first row."""
+    return {setting.name: (setting.value, setting.origin) for setting in reversed(found)}
 
 
 def test_every_setting_of_every_part_is_there() -> None:
@@ -23,7 +23,7 @@ def test_every_setting_of_every_part_is_there() -> None:
     shown = {setting.name for setting in config.read(Path("/nowhere"), {})}
     fields = {f"FLASHGRAB_{field.upper()}" for p in environments.PARTS.values()
               for field in p.model_fields}  # fmt: skip
-    assert shown == fields | {"FLASHGRAB_DATA"}
+    assert shown == {*fields, "FLASHGRAB_DATA"}
 
 
 def test_origins_where_nothing_runs(tmp_path: Path) -> None:

@@ -36,10 +36,12 @@ ENDLESS = "flashgrab top"
 FIRST = (
     *("campaign create", "campaign publish", "campaign create spring.toml --publish"),
     *("campaign list", "campaign show"),
-    *("pass", "segment", "block", "token create", "token", "receipt key", "receipt", "backup"),
+    *("pass", "segment", "block", "token create", "token", "receipt key", "receipt"),
 )
-LAST = ("campaign restock", "campaign return", "campaign link", "restore", "campaign rebuild",
-        "campaign close", "dead", "audit", "doctor")  # fmt: skip
+LAST = (
+    *("campaign restock", "campaign return", "campaign link", "backup", "restore"),
+    *("campaign rebuild", "campaign close", "dead", "audit", "doctor"),
+)
 """What the others build on, and what changes what they would find; the rest is in between."""
 
 SPRING = """
