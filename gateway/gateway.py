@@ -27,6 +27,7 @@ from gateway.limiter import Limiter
 from gateway.lists import Lists
 from gateway.memory import Memory
 from gateway.pace import Pace
+from gateway.page_files import Pages
 from gateway.ratelimit import Verdict
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
@@ -63,6 +64,7 @@ class Gateway:
     lists: Lists
     doors: Doors
     pace: Pace
+    pages: Pages = field(default_factory=Pages)
     page_origins: Sequence[str] = ()
     """Whose pages may open the buyer's page and tell it who the buyer is."""
     blocked: Blocklist | None = None

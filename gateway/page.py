@@ -6,10 +6,8 @@ cost Redis nothing.
 """
 
 from collections.abc import Mapping
-from hashlib import blake2s
 from html import escape
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,10 +18,11 @@ from flashgrab.outcomes import Outcome
 from flashgrab.state import CampaignState
 from gateway.campaigns import Campaign
 from gateway.gateway import Gateway, State
-from gateway.page_files import LANGUAGES, WORDS, fill, static_file
+from gateway.page_files import LANGUAGES, WORDS, Html, fill, html, static_file
 
 PAGE_MAX_AGE_S = 60
 LIST_MAX_AGE_S = 10
+LIST_MADE_EACH_MS = 1000
 REFUSED_MAX_AGE_S = 1
 LISTED_MAX = 100
 """Campaigns on the first page, the next to open first."""
@@ -42,8 +41,6 @@ SAFE = {
 }
 HTML = "text/html"
 
-_pages: WeakKeyDictionary[Campaign, dict[str, tuple[CampaignState, str]]] = WeakKeyDictionary()
-
 
 async def first_page(request: Request[State]) -> Response:
     """GET /: the campaigns that are for everybody."""
@@ -51,10 +48,11 @@ async def first_page(request: Request[State]) -> Response:
     if not gateway.catalogue.loaded:
         return refused(request, Outcome.NOT_WARMED)
     language = language_of(request.query_params.get("lang"))
-    rows = "".join(_row(campaign, language) for campaign in _listed(gateway))
-    none = WORDS[language]["home.none"]
-    listed = f'<ul class="list">{rows}</ul>' if rows else f"<p>{escape(none)}</p>"
-    return cached(request, fill("home", language, {"rows": listed}), LIST_MAX_AGE_S)
+    now_ms, made = gateway.redis_clock.now_ms(), gateway.pages.lists
+    known = made.get(language)
+    if known is None or now_ms >= known[0]:
+        known = made[language] = (now_ms + LIST_MADE_EACH_MS, _list_html(gateway, language))
+    return cached(request, known[1], LIST_MAX_AGE_S)
 
 
 async def campaign_page(request: Request[State]) -> Response:
@@ -67,11 +65,11 @@ async def campaign_page(request: Request[State]) -> Response:
     if state is None:
         return refused(request, Outcome.NOT_WARMED)
     language = language_of(request.query_params.get("lang"))
-    made = _pages.setdefault(campaign, {})
-    known = made.get(language)
-    if known is None or known[0] is not state:
-        known = made[language] = (state, _campaign_html(gateway, campaign, state, language))
-    return cached(request, known[1], PAGE_MAX_AGE_S)
+    made = gateway.pages.of.setdefault(campaign, {})
+    page = made.get(language)
+    if page is None or page[0] is not state:
+        page = made[language] = (state, _campaign_html(gateway, campaign, state, language))
+    return cached(request, page[1], PAGE_MAX_AGE_S)
 
 
 def language_of(asked: str | None) -> str:
@@ -94,16 +92,13 @@ def money(cents: int) -> str:
     return f"{whole:,}.{rest:02}" if rest else f"{whole:,}"
 
 
-def cached(request: Request[State], html: str, max_age_s: int) -> Response:
+def cached(request: Request[State], page: Html, max_age_s: int) -> Response:
     """A page that anybody may keep for a while, 304 where it is still the same."""
-    tag = f'"{blake2s(html.encode(), digest_size=8).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": f"public, max-age={max_age_s}", **SAFE}
-    given = [
-        t.strip().removeprefix("W/") for t in request.headers.get("if-none-match", "").split(",")
-    ]
-    if tag in given:
+    headers = {"ETag": page.tag, "Cache-Control": f"public, max-age={max_age_s}", **SAFE}
+    given = request.headers.get("if-none-match", "").split(",")
+    if page.tag in [tag.strip().removeprefix("W/") for tag in given]:
         return Response(status_code=304, headers=headers)
-    return Response(html, 200, headers, HTML)
+    return Response(page.body, 200, headers, HTML)
 
 
 def refused(request: Request[State], outcome: Outcome) -> Response:
@@ -146,9 +141,16 @@ def _row(campaign: Campaign, language: str) -> str:
     )
 
 
+def _list_html(gateway: Gateway, language: str) -> Html:
+    rows = "".join(_row(campaign, language) for campaign in _listed(gateway))
+    none = WORDS[language]["home.none"]
+    listed = f'<ul class="list">{rows}</ul>' if rows else f"<p>{escape(none)}</p>"
+    return html(fill("home", language, {"rows": listed}))
+
+
 def _campaign_html(
     gateway: Gateway, campaign: Campaign, state: CampaignState, language: str
-) -> str:
+) -> Html:
     opens_at = to_rfc3339(state.rounds[0].opens_at)
     values = {
         "id": campaign.campaign_id,
@@ -160,7 +162,7 @@ def _campaign_html(
         "opens": _plain_time(opens_at),
     }
     values["plain"] = fill("plain-demo" if gateway.demo else "plain", language, values)
-    return fill("campaign", language, values)
+    return html(fill("campaign", language, values))
 
 
 def _plain_time(text: str) -> str:

@@ -11,11 +11,14 @@ from hashlib import blake2s
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from flashgrab.outcomes import Outcome
+from flashgrab.state import CampaignState
+from gateway.campaigns import Campaign
 from gateway.replies import problem
 
 STATIC = Path(__file__).parent / "static"
@@ -35,6 +38,30 @@ class File(NamedTuple):
 
     body: bytes
     media: str
+
+
+class Html(NamedTuple):
+    """A page as it is sent, and its ETag."""
+
+    body: bytes
+    tag: str
+
+
+def html(text: str) -> Html:
+    """A page, ready to be sent often."""
+    body = text.encode()
+    return Html(body, f'"{blake2s(body, digest_size=8).hexdigest()}"')
+
+
+class Pages:
+    """The pages that were made, one set a process: those of a campaign as long as its state is the
+    same object, and for a moment the list, which is made of all of them."""
+
+    def __init__(self) -> None:
+        self.of: WeakKeyDictionary[Campaign, dict[str, tuple[CampaignState, Html]]] = (
+            WeakKeyDictionary()
+        )
+        self.lists: dict[str, tuple[int, Html]] = {}  # language → until when (ms), the page
 
 
 FILES = {
