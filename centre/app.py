@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
 from centre.apply import Applier
 from centre.caller import Staff
@@ -18,7 +19,8 @@ from centre.console.view_link import ViewLinks
 from centre.lists import Lists
 from centre.problems import Problem
 from centre.rebuild import Rebuilder
-from centre.refusals import refused
+from centre.refusals import answered
+from centre.request_ids import RequestIds
 from centre.routes import Centre, State, routes
 from flashgrab import keys
 from flashgrab.alarms import Alarm, Alarms
@@ -58,7 +60,7 @@ def make_app(
 
     metrics = metrics or Metrics()
     alarms = metrics.alarms
-    alarms.of("centre")
+    metrics.of("centre")
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
@@ -124,8 +126,9 @@ def make_app(
 
     app = Starlette(
         routes=routes(),
+        middleware=[Middleware(RequestIds)],
         exception_handlers=dict.fromkeys(
-            (Problem, FlashgrabError, HTTPException, Exception), refused
+            (Problem, FlashgrabError, HTTPException, Exception), answered
         ),
         lifespan=lifespan,
     )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from centre.problems import Code, Problem, problem
+from centre.request_ids import REQUEST_ID, with_id
 from flashgrab.clock import Clock
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger import staff
@@ -84,6 +85,7 @@ class StaffOnly:
                 scope[CALLER] = await _caller(scope["state"]["centre"].staff, request)
             except Problem as refusal:
                 answer = problem(refusal.code, refusal.detail, **refusal.fields)
+                answer = with_id(answer, scope[REQUEST_ID])
                 await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -57,9 +57,17 @@ async def noted(
         if refusal.status_code != 503:
             code = orjson.loads(refusal.body)["code"]
             await _finish(request, entry, refusal.status_code, code)
+        _say(request, action, refusal.status_code)
         raise
     await _finish(request, entry, response.status_code, "OK")
+    _say(request, action, response.status_code)
     return response
+
+
+def _say(request: Request[Any], action: str, status: int) -> None:
+    """One line in the log; its request id is bound by the middleware."""
+    who, target = request.scope[CALLER], (request.scope.get(CHANGED) or (_target(request),))[0]
+    log.info("managed", action=action, target=target, by=who.name, role=who.role, status=status)
 
 
 async def _finish(request: Request[Any], entry: str, status: int, code: str) -> None:

@@ -356,6 +356,7 @@ def _schemas() -> dict[str, Any]:
     }
     difference = _object({"field": _TEXT, "there": {}, "given": {}})
     extra = {
+        "request_id": _TEXT,
         "retry_after_ms": _WHOLE,
         "missing": {"type": "array", "items": _TEXT},
         "differences": {"type": "array", "items": difference},

@@ -7,13 +7,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from centre.problems import Code, Problem, problem
+from centre.request_ids import REQUEST_ID, with_id
 from flashgrab.errors import (
     DefinitionInvalid,
     LedgerUnavailable,
     OperationRefused,
     StoreUnavailable,
 )
+from flashgrab.failures import failures
 from flashgrab.ledger.operations import CampaignExists
+
+
+def answered(request: Request[Any], error: Exception) -> Response:
+    """The answer to a request that ended with this, under its id; what failed is in the log."""
+    response = refused(request, error)
+    name = request.scope[REQUEST_ID]
+    if response.status_code >= 500:
+        failures.say(error, name, request.method, request.url.path, response.status_code)
+    return with_id(response, name)
 
 
 def refused(_request: Request[Any], error: Exception) -> Response:

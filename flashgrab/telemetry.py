@@ -21,7 +21,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from flashgrab.alarms import Alarms
+from flashgrab import __version__
+from flashgrab.alarms import Alarms, Part
+from flashgrab.failures import is_unsaid
+from flashgrab.process_rows import process_rows
 from flashgrab.recent import Say, Told, encoded
 
 Labels = tuple[str, ...]
@@ -29,13 +32,19 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Spec:
-    """One metric: kind, help, names of its labels, bucket bounds where it is a histogram."""
+    """One metric: kind, help, names of its labels, bucket bounds where it is a histogram; the parts
+    that show values of it."""
 
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Labels = ()
     bounds: tuple[float, ...] = ()
+    parts: tuple[Part, ...] = ("gateway",)
 
+
+RELAY: tuple[Part, ...] = ("relay",)
+WORKER: tuple[Part, ...] = ("worker",)
+ALL: tuple[Part, ...] = ("gateway", "relay", "worker", "centre")
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1000.0)
@@ -48,17 +57,29 @@ METRICS: dict[str, Spec] = {
         "histogram", "Script call as the caller sees it", ("script",), SECONDS
     ),
     "flashgrab_left": Spec("gauge", "Coupons that a round can still grant", ("campaign", "round")),
-    "flashgrab_outbox_entries": Spec("gauge", "Entries in the outbox", ("campaign",)),
-    "flashgrab_relay_lag_seconds": Spec("gauge", "Age of the oldest fact not yet in Kafka"),
-    "flashgrab_relay_leads": Spec("gauge", "1 where this relay holds the lease, 0 where it waits"),
-    "flashgrab_relayed_facts": Spec("counter", "Facts acknowledged by Kafka"),
-    "flashgrab_persisted_facts": Spec("counter", "Facts written to the ledger"),
-    "flashgrab_persist_lag_serials": Spec(
-        "gauge", "Facts given by Redis and not yet below the watermark", ("campaign",)
+    "flashgrab_outbox_entries": Spec("gauge", "Entries in the outbox", ("campaign",), parts=RELAY),
+    "flashgrab_relay_lag_seconds": Spec(
+        "gauge", "Age of the oldest fact not yet in Kafka", parts=RELAY
     ),
-    "flashgrab_dead_letters": Spec("counter", "Events that could not be stored", ("reason",)),
+    "flashgrab_relay_leads": Spec(
+        "gauge", "1 where this relay holds the lease, 0 where it waits", parts=RELAY
+    ),
+    "flashgrab_relayed_facts": Spec("counter", "Facts acknowledged by Kafka", parts=RELAY),
+    "flashgrab_persisted_facts": Spec("counter", "Facts written to the ledger", parts=WORKER),
+    "flashgrab_persist_lag_serials": Spec(
+        "gauge",
+        "Facts given by Redis and not yet below the watermark",
+        ("campaign",),
+        parts=WORKER,
+    ),
+    "flashgrab_dead_letters": Spec(
+        "counter", "Events that could not be stored", ("reason",), parts=RELAY + WORKER
+    ),
     "flashgrab_invariant_ok": Spec(
-        "gauge", "1 where the live audit finds the invariant kept", ("campaign", "invariant")
+        "gauge",
+        "1 where the live audit finds the invariant kept",
+        ("campaign", "invariant"),
+        parts=WORKER,
     ),
     "flashgrab_inflight": Spec("gauge", "Requests being answered"),
     "flashgrab_connections": Spec("gauge", "Connections that are open"),
@@ -86,15 +107,40 @@ METRICS: dict[str, Spec] = {
         "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")
     ),
     "flashgrab_resends": Spec("counter", "Batches sent a second time after a lost reply"),
-    "flashgrab_alarm": Spec("gauge", "1 while it is so; docs/runbook.md says more", ("alarm",)),
-    "flashgrab_alarms_begun": Spec("counter", "Alarms that have begun", ("alarm",)),
+    "flashgrab_alarm": Spec(
+        "gauge", "1 while it is so; docs/runbook.md says more", ("alarm",), parts=ALL
+    ),
+    "flashgrab_alarms_begun": Spec("counter", "Alarms that have begun", ("alarm",), parts=ALL),
+    "flashgrab_build_info": Spec("gauge", "1; which release runs", ("version", "part"), parts=ALL),
+    "process_cpu_seconds": Spec("counter", "CPU time of the part's processes", parts=ALL),
+    "process_resident_memory_bytes": Spec(
+        "gauge", "Memory of the part's processes, what they share counted for each", parts=ALL
+    ),
+    "process_virtual_memory_bytes": Spec(
+        "gauge", "Address space of the part's processes", parts=ALL
+    ),
+    "process_open_fds": Spec("gauge", "Open files of the part's processes", parts=ALL),
+    "process_max_fds": Spec("gauge", "Files that they may have open", parts=ALL),
+    "process_start_time_seconds": Spec(
+        "gauge", "When the part was started, seconds since 1970", parts=ALL
+    ),
 }
 """Names without the `_total` that Prometheus adds to counters."""
 
-ADDED = ("flashgrab_inflight", "flashgrab_connections", "flashgrab_held_connections")
+ADDED = (
+    "flashgrab_inflight",
+    "flashgrab_connections",
+    "flashgrab_held_connections",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+)
 """Gauges of processes that are added up."""
 LARGEST = ("flashgrab_alarm", "flashgrab_loop_late_seconds")
 """Those where what one process sees is so."""
+FIRST = ("process_start_time_seconds",)
+"""Those of the parent, which is merged first."""
 
 
 @dataclass
@@ -122,9 +168,17 @@ class Metrics:
     histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
     live: dict[str, Callable[[], float]] = field(default_factory=dict)
     """Gauges without labels that are asked for when somebody looks, from any thread."""
+    asked: list[Callable[[], list[list[Any]]]] = field(default_factory=list, compare=False)
+    """What gives more values when somebody looks, from any thread."""
     alarms: Alarms = field(default_factory=Alarms, compare=False)
     rows: Callable[[int], Told] | None = field(default=None, compare=False)
     """What happened since a moment, where a part keeps it (gateway/ring.py)."""
+
+    def of(self, part: Part) -> None:
+        """Show from the start whose they are: its release, its process, its alarms at 0."""
+        self.alarms.of(part)
+        self.set("flashgrab_build_info", (__version__, part), 1)
+        self.asked = [process_rows]
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Count on a counter."""
@@ -183,6 +237,7 @@ class Metrics:
                 *values,
                 *([name, [], ask()] for name, ask in self.live.items()),
                 *map(list, self.alarms.rows()),
+                *(row for ask in self.asked for row in ask()),
             ],
             "histograms": [
                 [n, list(labels), list(h.counts), h.total]
@@ -200,6 +255,8 @@ class Metrics:
             elif gauges and name in LARGEST:
                 key = (name, tuple(labels))
                 self.values[key] = max(value, self.values.get(key, 0))
+            elif gauges and name in FIRST:
+                self.values.setdefault((name, tuple(labels)), value)
             elif gauges:
                 self.set(name, tuple(labels), value)
         for name, labels, counts, total in snapshot["histograms"]:
@@ -270,26 +327,35 @@ def serve_metrics(
 
 
 def configure_logs(part: str, json_lines: bool) -> None:
-    """Structured logs on stderr: one line per event that an operator acts on, none per grab."""
+    """Structured logs on stderr: one line per event that an operator acts on, none per grab. What
+    libraries say through `logging` gets the same form."""
     # Plain tracebacks: the default ones print the locals of every frame, keys and tokens too.
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if json_lines
         else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
+    steps: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info if json_lines else _as_it_is,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if json_lines else _as_it_is,
-            renderer,
-        ],
+        processors=[*steps, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     structlog.contextvars.bind_contextvars(part=part)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *steps],
+        )
+    )
+    handler.addFilter(is_unsaid)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # aiokafka says what its exceptions say, at every attempt; we say it once (worker/pause.py).
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 

@@ -248,6 +248,7 @@ def _schemas() -> dict[str, Any]:
         "detail": text,
     }
     problem_fields = {
+        "request_id": text,
         "retry_after_ms": _WHOLE,
         "opens_at": _TIME,
         "next_opens_at": _TIME,

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from flashgrab.blocks import Blocklist
 from flashgrab.clock import to_rfc3339
+from flashgrab.failures import HEADER, failures, request_id
 from flashgrab.ids import (
     OWN_REQUEST_PREFIX,
     is_campaign_id,
@@ -250,14 +251,14 @@ async def http_error(_request: Request, error: Exception) -> Response:
     return problem(Outcome.INVALID_REQUEST)
 
 
-async def store_error(_request: Request, _error: Exception) -> Response:
-    """Redis is away, or refuses: 503, to be asked again."""
-    return problem(Outcome.BACKEND_UNAVAILABLE)
-
-
-async def server_error(_request: Request, _error: Exception) -> Response:
-    """A fault of ours: no detail to the client."""
-    return problem(Outcome.BACKEND_UNAVAILABLE)
+async def failed(request: Request, error: Exception) -> Response:
+    """Redis is away or refuses, or a fault of ours: 503, to be asked again; no detail to the
+    client but the id that the log has."""
+    name = request_id(request.headers.get(HEADER, ""))
+    response = problem(Outcome.BACKEND_UNAVAILABLE, request_id=name)
+    failures.say(error, name, request.method, request.url.path, response.status_code)
+    response.headers[HEADER] = name
+    return response
 
 
 ROUTES = [

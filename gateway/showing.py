@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flashgrab import keys
+from flashgrab.errors import StoreUnavailable
 from flashgrab.ids import grab_id, is_campaign_id, is_user_id, split_grab_id
 from flashgrab.outcomes import Outcome
 from flashgrab.receipts import Receipt
@@ -51,7 +52,7 @@ async def show_grab(request: Request[State]) -> Response:
             found = tuple(grant for grant in held if grant.serial == named[1])
             told = await _told(gateway, campaign, user_id, found)
     except TimeoutError:
-        return problem(Outcome.BACKEND_UNAVAILABLE)
+        raise StoreUnavailable("Redis did not say in time who holds what") from None
     grant = next((grant for grant in told if grant.serial == named[1]), None)
     if grant is not None:
         body = _body(campaign, named[0], grant)
@@ -87,7 +88,7 @@ async def list_grabs(request: Request[State]) -> Response:
         async with asyncio.timeout(gateway.bounds.deadline_ms / 1000), gateway.reads:
             held = await _held(gateway, user_id, campaigns)
     except TimeoutError:
-        return problem(Outcome.BACKEND_UNAVAILABLE)
+        raise StoreUnavailable("Redis did not say in time who holds what") from None
     # Silence about a campaign that this server may have forgotten would be a lie.
     unknown = [c.campaign_id for c in campaigns if not held[c] and not _may_deny(gateway, c)]
     if named and unknown:
