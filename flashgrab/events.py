@@ -43,6 +43,8 @@ class OutboxEntry:
     epoch: int
     at_ms: int
     lines: str
+    trace: str = ""
+    """Which of its facts are traced (flashgrab/tracing.py); mostly none."""
 
     @classmethod
     def read(cls, entry_id: str, fields: Mapping[str, str]) -> "OutboxEntry":
@@ -52,7 +54,7 @@ class OutboxEntry:
             raise ValueError(f"entry id {entry_id!r} is not <last seq>-0")
         last_seq = int(last)
         first_seq, epoch, at_ms = int(fields["first"]), int(fields["epoch"]), int(fields["at_ms"])
-        return cls(first_seq, last_seq, epoch, at_ms, fields["facts"])
+        return cls(first_seq, last_seq, epoch, at_ms, fields["facts"], fields.get("trace", ""))
 
     def facts(self, campaign_id: str) -> Iterator[Fact]:
         """The facts in seq order. Raises ValueError, before the first fact where their number

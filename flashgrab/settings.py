@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import sys
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -51,7 +52,26 @@ class PartSettings(BaseSettings):
         return _checked_redis_url(value)
 
 
-class GatewaySettings(PartSettings):
+class TracedSettings(PartSettings):
+    """Of the parts that a grab's trace goes through."""
+
+    traces_url: str = Field(
+        "",
+        description="where spans are sent by OTLP over HTTP, as http://127.0.0.1:4318/v1/traces;"
+        " needs the extra `otel`; empty: no traces",
+    )
+
+    @field_validator("traces_url")
+    @classmethod
+    def _traces_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/]+/\S*", value):
+            raise ValueError("expected http://host:port/v1/traces")
+        if value and not _has_otel():
+            raise ValueError("needs OpenTelemetry: pip install 'flashgrab[otel]'")
+        return value
+
+
+class GatewaySettings(TracedSettings):
     """The grab path. Knows no PostgreSQL address, on purpose."""
 
     port: int = Field(8000, ge=0, le=65535, description="public port of the gateway")
@@ -134,6 +154,14 @@ class GatewaySettings(PartSettings):
         "",
         validate_default=True,  # so that a certificate without a key is noticed
         description="PEM file of its key; both are read again on a change",
+    )
+
+    traces_every: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="one of so many grabs is traced where nobody asks for it; 0: only those that"
+        " come with a sampled traceparent",
     )
 
     # Of one field, not of the model: that one is skipped where another field is wrong, and all
@@ -235,7 +263,7 @@ class GatewaySettings(PartSettings):
         return value
 
 
-class RelaySettings(PartSettings):
+class RelaySettings(TracedSettings):
     """Outbox to Kafka."""
 
     metrics_port: int = Field(9101, ge=0, le=65535, description="loopback port of /metrics")
@@ -248,7 +276,7 @@ class RelaySettings(PartSettings):
     )
 
 
-class WorkerSettings(PartSettings):
+class WorkerSettings(TracedSettings):
     """Kafka to ledger, watermark, live audit."""
 
     metrics_port: int = Field(9102, ge=0, le=65535, description="loopback port of /metrics")
@@ -352,6 +380,13 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(one.strip() for one in value.split(",") if one.strip())
+
+
+def _has_otel() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _checked_redis_url(value: str) -> str:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.applications import Starlette
@@ -49,8 +50,11 @@ from gateway.redis_clock import RedisClock
 from gateway.ring import Ring
 from gateway.risk.rules import load_rules
 from gateway.risk.score import Risk
-from gateway.routes import ROUTES, http_error, server_error, store_error
+from gateway.routes import ROUTES, failed, http_error
 from gateway.watch import watch
+
+if TYPE_CHECKING:
+    from gateway.traced import Traces
 
 REPORT_MS = 500
 STEP_MS = 10
@@ -67,22 +71,29 @@ def make_app(
     metrics: Metrics,
     clock: Clock | None = None,
     wire: type[Wire] = Wire,
+    traces: "Traces | None" = None,
 ) -> Starlette:
     """The gateway as an ASGI application; it connects when its lifespan starts."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         async with running(settings, metrics, clock or SystemClock(), wire) as gateway:
+            if traces is not None:
+                gateway.make_batcher = traces.batcher
             yield {"gateway": gateway}
 
-    cors = Middleware(CORSMiddleware, **cors_options(settings.cors_origins))
+    outer = []
+    if settings.cors_origins:
+        outer.append(Middleware(CORSMiddleware, **cors_options(settings.cors_origins)))
+    if traces is not None:
+        outer.append(traces.middleware())
     app = Starlette(
         routes=ROUTES,
-        middleware=[cors] if settings.cors_origins else [],
+        middleware=outer,
         exception_handlers={
             HTTPException: http_error,
-            FlashgrabError: store_error,
-            500: server_error,
+            FlashgrabError: failed,
+            500: failed,
         },
         lifespan=lifespan,
     )
@@ -149,7 +160,7 @@ async def running(
     metrics.live["flashgrab_connections"] = lambda: gateway.doors.inside
     metrics.live["flashgrab_loop_late_seconds"] = lambda: pace.late_ms / 1000
     metrics.live["flashgrab_held_connections"] = lambda: pace.held
-    metrics.alarms.of("gateway")
+    metrics.of("gateway")
     ring = Ring(metrics, gateway.catalogue.lefts, clock)
     metrics.rows = ring.since
     wire.start()

@@ -1,7 +1,7 @@
 """What one gateway process is made of, as lane and routes get it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -67,6 +67,10 @@ class Gateway:
     pages: Pages = field(default_factory=Pages)
     page_origins: Sequence[str] = ()
     """Whose pages may open the buyer's page and tell it who the buyer is."""
+    make_batcher: "Callable[[Campaign, Calls, RedisClock, Bounds, Metrics, Memory], Batcher]" = (
+        Batcher
+    )
+    """Another where grabs are traced (gateway/traced.py)."""
     blocked: Blocklist | None = None
     """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)
@@ -110,7 +114,7 @@ class Gateway:
             if campaign.state is not None and campaign.state.waits_for_replica:
                 self.replica.start()
                 wire = Replicated(campaign, self.wire, self.replica)
-            found = Batcher(
+            found = self.make_batcher(
                 campaign, wire, self.redis_clock, self.bounds, self.metrics, self.memory
             )
             self.batchers[campaign.campaign_id] = found

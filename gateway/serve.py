@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -22,6 +22,7 @@ from flashgrab.alarms import Alarm
 from flashgrab.recent import Own
 from flashgrab.settings import PROXY_V2, GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from flashgrab.tracing import tracing
 from gateway.app import make_app
 from gateway.family import REPORT_MS, Family
 from gateway.front import fronted
@@ -29,6 +30,9 @@ from gateway.lane import Lane
 from gateway.proxied import Proxied
 from gateway.risk.rules import RulesInvalid, load_rules
 from gateway.tls import Certificate
+
+if TYPE_CHECKING:
+    from gateway.traced import Traces
 
 BACKLOG = 4096
 KEEP_ALIVE_S = 75
@@ -96,10 +100,14 @@ def serve(settings: GatewaySettings, processes: int) -> int:
     return 0
 
 
-def protocol_of(settings: GatewaySettings, certificate: Certificate | None) -> Any:
+def protocol_of(
+    settings: GatewaySettings, certificate: Certificate | None, traces: "Traces | None" = None
+) -> Any:
     """What uvicorn makes for a connection: the bare lane, unless a setting asks for more."""
     header = settings.proxies_say == PROXY_V2
-    inner = Proxied if settings.trusted_proxies and not header else Lane
+    inner: type[Lane] = Proxied if settings.trusted_proxies and not header else Lane
+    if traces is not None:
+        inner = traces.declining(inner)
     if certificate or (header and settings.trusted_proxies):
         return fronted(inner, certificate, header=header)
     return inner
@@ -131,12 +139,28 @@ def run_process(
     settings: GatewaySettings, sock: socket.socket, metrics: Metrics, app: Starlette | None = None
 ) -> None:
     """Serve on a listening socket until a signal, then answer what is in flight."""
+    with tracing(settings.traces_url, "gateway") as tracer:
+        traces = None
+        if tracer is not None:
+            from gateway.traced import Sampler, Traces
+
+            traces = Traces(tracer, Sampler(settings.traces_every))
+        _run(settings, sock, app or make_app(settings, metrics, traces=traces), metrics, traces)
+
+
+def _run(
+    settings: GatewaySettings,
+    sock: socket.socket,
+    app: Starlette,
+    metrics: Metrics,
+    traces: "Traces | None",
+) -> None:
     drain_s = max(DRAIN_S, settings.request_deadline_ms // 1000 + 1)
     certificate = certificate_of(settings, metrics)
     config = uvicorn.Config(
-        app or make_app(settings, metrics),
+        app,
         loop="uvloop",
-        http=protocol_of(settings, certificate),
+        http=protocol_of(settings, certificate, traces),
         callback_notify=certificate.follow if certificate else None,
         timeout_notify=0,  # each second, that is
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -174,7 +198,7 @@ class _Parent:
         self._processes = processes
         self._gone = Metrics()
         self._own = Metrics()
-        self._own.alarms.of("gateway")
+        self._own.of("gateway")
         self._latest: dict[int, dict[str, Any]] = {}
         self._adding = threading.Lock()  # a scrape must not fall between the two
         self._stopping = asyncio.Event()

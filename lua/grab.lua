@@ -15,7 +15,8 @@
 --   5 number      number N of KEYS[5]
 --   6 after_ms    end of the round before N, 0 where N is the first
 --   7 last_ms     end of the campaign's last round
---   8 user        then device ("" for none) and request_id; these three a request, at most 1000
+--   8 user        then device ("" for none) and request_id; these three a request, at most 1000.
+--                 Where one of them is traced, a last one more: trace, for the outbox
 -- RETURNS
 --   {verdict, epoch, generation, seq, now_ms, round, left, result...}, one result a request;
 --   round is 0 between rounds, left -1 then. Verdicts: 0 DECIDED, and changing nothing, with no
@@ -35,7 +36,8 @@ local campaign, holders, devices, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local schema, epoch, run, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local number, after_ms, last_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local head = 7
-local requests = (#ARGV - head) / 3
+local requests = math.floor((#ARGV - head) / 3)
+local trace = ARGV[head + 3 * requests + 1]
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -127,8 +129,10 @@ for i = 1, requests do
 end
 
 if grants > 0 then
-  redis.call('XADD', outbox, seq .. '-0', 'first', first_seq, 'epoch', epoch, 'at_ms', now_ms,
-    'facts', table.concat(facts, ';'))
+  local entry = {'first', first_seq, 'epoch', epoch, 'at_ms', now_ms,
+    'facts', table.concat(facts, ';')}
+  if trace then entry[9], entry[10] = 'trace', trace end
+  redis.call('XADD', outbox, seq .. '-0', unpack(entry))
   redis.call('HSET', holders, unpack(writes))
   redis.call('HSET', campaign, 'serial', serial, 'seq', seq)
   redis.call('HSET', round_key, 'left', left, 'granted', granted + grants)

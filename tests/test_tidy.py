@@ -17,6 +17,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "aiokafka": ("flashgrab/broker.py", "flashgrab/broker/", "flashgrab/partition.py"),
     "asyncpg": ("flashgrab/ledger.py", "flashgrab/ledger/"),
     "sqlalchemy": ("flashgrab/ledger.py", "flashgrab/ledger/", "flashgrab/migrations/"),
+    "opentelemetry": ("flashgrab/otel.py",),
     "alembic": ("flashgrab/ledger.py", "flashgrab/ledger/", "flashgrab/migrations/"),
 }
 """The modules that may know a client library: one adapter per outside system."""

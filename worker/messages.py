@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from flashgrab.broker import Headers, Record
 from flashgrab.clock import to_rfc3339
 from flashgrab.events import Kind, OutboxEntry, encode
+from flashgrab.tracing import HEADER, read_traces
 
 SOURCE = b"flashgrab/relay"
 
@@ -20,11 +21,13 @@ def messages(campaign_id: str, entry: OutboxEntry, ranges: Ranges | None = None)
     Raises ValueError where the entry is torn.
     """
     time = to_rfc3339(entry.at_ms).encode()
+    traces = read_traces(entry.trace)
     return [
         Record(
             fact.user_id.encode(),
             encode(fact),
-            headers(fact.event, f"{campaign_id}-{fact.epoch}-{fact.seq}".encode(), time),
+            headers(fact.event, f"{campaign_id}-{fact.epoch}-{fact.seq}".encode(), time)
+            + traced(traces.get((fact.user_id, fact.request_id))),
             entry.at_ms,
         )
         for fact in entry.facts(campaign_id)
@@ -42,6 +45,11 @@ def headers(event: Kind, event_id: bytes, time: bytes) -> Headers:
         ("ce_time", time),
         ("content-type", b"application/json"),
     ]
+
+
+def traced(traceparent: str | None) -> Headers:
+    """The header of a fact that is traced; the last one, which is where the worker looks."""
+    return [(HEADER, traceparent.encode())] if traceparent else []
 
 
 def read_ranges(text: str) -> list[tuple[int, int]]:

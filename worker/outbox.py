@@ -11,9 +11,11 @@ from flashgrab.broker import Packed, pack
 from flashgrab.events import Entry, OutboxEntry
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
+from flashgrab.tracing import Span, Tracer
 from worker.cursors import Cursors, Marks, move
 from worker.messages import messages, read_ranges
 from worker.packing import packed
+from worker.traced import sending
 
 ENTRIES_MAX = 512
 HOLE_FACTS_MAX = 50_000
@@ -32,6 +34,8 @@ class Batch:
     oldest_ms: int = 0
     more: bool = False
     """Whether an outbox had more than was read."""
+    spans: list[Span] = field(default_factory=list)
+    """Of its traced facts, begun."""
 
     def add(self, records: list[Packed], at_ms: int) -> None:
         """One entry's messages; `at_ms` is when Redis wrote it."""
@@ -42,8 +46,11 @@ class Batch:
 class OutboxReader:
     """The relay's place in every outbox. Raises StoreUnavailable and StoreRefused."""
 
-    def __init__(self, store: Store, metrics: Metrics, facts_a_round: int) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, facts_a_round: int, tracer: Tracer | None = None
+    ) -> None:
         self._store = store
+        self._tracer = tracer
         self._metrics = metrics
         self._facts_a_round = facts_a_round
         self._entries_max = 16
@@ -130,6 +137,9 @@ class OutboxReader:
         why = ""
         if isinstance(entry, OutboxEntry):
             try:
+                if self._tracer is not None and entry.trace:
+                    entry, spans = sending(self._tracer, campaign_id, entry)
+                    batch.spans += spans
                 if ranges is None:
                     records = packed(campaign_id, entry)
                 else:

@@ -24,7 +24,8 @@ LINE_MAX = 4000
 def packed(campaign_id: str, entry: OutboxEntry) -> list[Packed]:
     """One record a fact, in seq order. Raises ValueError where the entry is torn."""
     text = entry.lines
-    if is_campaign_id(campaign_id) and text.isascii() and text.isprintable() and '"' not in text:
+    plain = text.isascii() and text.isprintable() and '"' not in text and not entry.trace
+    if plain and is_campaign_id(campaign_id):
         lines = text.encode().split(b";")
         whole = len(lines) == entry.last_seq - entry.first_seq + 1
         if whole and "\\" not in text and max(map(len, lines)) <= LINE_MAX:

@@ -6,7 +6,7 @@ against the log by the fingerprint of the last record.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -28,10 +28,12 @@ from flashgrab.ledger.facts import BEGINNING, CampaignKnown, Grant, Move, Positi
 from flashgrab.ledger.letters import Letter
 from flashgrab.ledger.pool import Pool
 from flashgrab.telemetry import Metrics
+from flashgrab.tracing import Tracer
 from worker.forms import Kind, against_ledger, judge_all, kind_of, why_refused
 from worker.pause import Pause
 from worker.steps import Hook, go_on
 from worker.topics import TOPICS
+from worker.traced import processing, traced_in
 
 RECORDS_MAX = 10_000
 """Records of one transaction."""
@@ -50,6 +52,8 @@ class Round:
     moves: list[Move]
     grants: list[Grant]
     letters: list[Letter]
+    traces: Sequence[str] = ()
+    """The traceparents of those facts that are traced."""
 
 
 class Persist:
@@ -66,6 +70,7 @@ class Persist:
         records_max: int = RECORDS_MAX,
         session_timeout_ms: int = 6000,
         name: str = "",
+        tracer: Tracer | None = None,
     ) -> None:
         self._pool = pool
         self._bootstrap = bootstrap
@@ -75,6 +80,7 @@ class Persist:
         self._records_max = records_max
         self._session_timeout_ms = session_timeout_ms
         self._name = name
+        self._tracer = tracer
         self._held: dict[int, Position] = {}  # what the ledger has, or will have after _writing
         self._known: dict[str, CampaignKnown] = {}
         self._looked_ms = 0
@@ -173,7 +179,8 @@ class Persist:
             letters += [letter for letter in refused if letter is not None]
             grants = [g for g, letter in zip(grants, refused, strict=True) if letter is None]
         self._held |= {move.partition: move.after for move in moves}
-        return Round(moves, grants, letters)
+        traces = traced_in(fetched) if self._tracer is not None else ()
+        return Round(moves, grants, letters, traces)
 
     async def _learn(self, kinds: Collection[Kind]) -> None:
         """Ask the ledger about campaigns, and epochs of campaigns, that are not known yet."""
@@ -191,17 +198,18 @@ class Persist:
         async def before_commit() -> None:
             await self._hook("written")
 
-        written = await facts.write(
-            self._pool,
-            keys.GRABS_TOPIC,
-            round_.moves,
-            round_.grants,
-            round_.letters,
-            self._clock.now_ms(),
-            fresh=self._fresh,
-            on_sending=on_sending,
-            before_commit=before_commit,
-        )
+        with processing(self._tracer, round_.traces, len(round_.grants)):
+            written = await facts.write(
+                self._pool,
+                keys.GRABS_TOPIC,
+                round_.moves,
+                round_.grants,
+                round_.letters,
+                self._clock.now_ms(),
+                fresh=self._fresh,
+                on_sending=on_sending,
+                before_commit=before_commit,
+            )
         self._fresh = not written.repeats
         self._metrics.add("flashgrab_persisted_facts", (), written.rows + written.returns)
         for reason, count in written.dead.items():

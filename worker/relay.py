@@ -18,6 +18,7 @@ from flashgrab.errors import BrokerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
+from flashgrab.tracing import Tracer, ending
 from worker.lease import LEASE_MS, Lease
 from worker.outbox import Batch, OutboxReader
 from worker.pause import Pause
@@ -60,6 +61,7 @@ class Relay:
         poll_ms: int = POLL_MS,
         lease_ms: int = LEASE_MS,
         name: str = "",
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._bootstrap = bootstrap
@@ -70,7 +72,7 @@ class Relay:
         self._poll_ms = poll_ms
         self.lease = Lease(store, clock, metrics, name=name, lease_ms=lease_ms)
         self._term = 0  # the epoch of the lease that the reader's cursors belong to
-        self._reader = OutboxReader(store, metrics, facts_a_round)
+        self._reader = OutboxReader(store, metrics, facts_a_round, tracer)
         self._gather_ms = gather_ms
         self._rest_until_ms = 0  # monotonic; after a round that left nothing behind
         self._producer: Producer | None = None
@@ -189,7 +191,8 @@ class Relay:
 
     async def _publish(self, producer: Producer, batch: Batch) -> Batch:
         if batch.records:
-            await producer.publish_packed(batch.records)
+            with ending(batch.spans):
+                await producer.publish_packed(batch.records)
         return batch
 
     async def _after_failure(self, error: Exception) -> None:

@@ -13,6 +13,7 @@ from flashgrab.recent import Own
 from flashgrab.settings import WorkerSettings
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
+from flashgrab.tracing import Tracer, tracing
 from worker.collector import relax_collector
 from worker.confirm import Confirmation
 from worker.dead import DeadLetters
@@ -34,10 +35,17 @@ async def run(
     settings: WorkerSettings, hook: Hook = go_on, make_persist: type[Persist] = Persist
 ) -> int:
     """Until SIGTERM or SIGINT; then the transaction in flight is finished. Returns the status."""
+    with tracing(settings.traces_url, "worker") as tracer:
+        return await _run(settings, hook, make_persist, tracer)
+
+
+async def _run(
+    settings: WorkerSettings, hook: Hook, make_persist: type[Persist], tracer: Tracer | None
+) -> int:
     configure_logs("worker", settings.log_json)
     relax_collector()
     metrics, clock = Metrics(), SystemClock()
-    metrics.alarms.of("worker")
+    metrics.of("worker")
     say = Own("worker", metrics).say
     serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host, say)
     pool = Pool(settings.postgres_url, POOL_SIZE, command_s=SILENT_MS / 1000, idle_ms=SILENT_MS)
@@ -51,6 +59,7 @@ async def run(
             hook=hook,
             session_timeout_ms=settings.kafka_session_timeout_ms,
             name=settings.worker_name,
+            tracer=tracer,
         )
         walker = Walker(
             Role(settings.postgres_url),

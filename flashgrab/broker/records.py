@@ -63,6 +63,11 @@ class Records(Sequence[Received]):
         """Every value, b"" for none."""
         return [record.value or b"" for record in self._raw]
 
+    def last_headers(self, name: str) -> list[bytes]:
+        """The values of those records whose last header has this name."""
+        found = [record.headers[-1] for record in self._raw if record.headers]
+        return [value for key, value in found if key == name]
+
 
 def fingerprint(record: Received) -> bytes:
     """What tells this record from another at the same offset: 16 bytes of BLAKE2s."""

@@ -533,3 +533,19 @@ def test_outbox_that_knows_a_later_seq_changes_nothing(redis: Client) -> None:
     with pytest.raises(hiredis.ReplyError, match="equal or smaller"):
         grab(redis, A)
     assert redis.state() == before
+
+
+# -- traces ---------------------------------------------------------------------------------------
+
+
+def test_a_trace_goes_into_the_entry_and_nowhere_else(redis: Client) -> None:
+    """One argument behind the requests is a field of the entry; without a grant there is none."""
+    seed = open_now(redis, quota=2)
+    trace: tuple[str, ...] = ("a,ka,00-1-2-01",)
+    redis.seed(seed)
+    reply = grab(redis, A, B, trace)  # type: ignore[arg-type]
+    assert reply.results == [1, 2]
+    entry_id, fields = entry(1, 2, "g,1,1,a,,ka;g,2,1,b,,kb", reply.now_ms)
+    assert redis.state()[OUTBOX] == [(entry_id, fields | {"trace": trace[0]})]
+    assert grab(redis, C, trace).results == [SOLD_OUT]  # type: ignore[arg-type]
+    assert len(redis.state()[OUTBOX]) == 1

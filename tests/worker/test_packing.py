@@ -52,3 +52,14 @@ def test_a_torn_entry_raises(lines: str) -> None:
     """As in the readable twin: nothing of an entry that is not whole becomes a record."""
     with pytest.raises(ValueError, match=r".+"):
         packed("c1", OutboxEntry(4, 6, 2, 0, lines))
+
+
+def test_a_traced_fact_has_a_header_more() -> None:
+    """The last one, and only that fact; the others are as ever."""
+    trace = f"00-{'1' * 32}-{'2' * 16}-01"
+    lines = "g,1,1,ann,,k1;g,2,1,bob,d1,k2"
+    plain, traced = (OutboxEntry(4, 5, 2, AT_MS, lines, t) for t in ("", f"bob,k2,{trace}"))
+    before, after = messages("c1", plain), messages("c1", traced)
+    assert after[0] == before[0]
+    assert after[1].headers == [*before[1].headers, ("traceparent", trace.encode())]
+    assert packed("c1", traced) == [pack(record) for record in after]
