@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 SEEDS ?= 20
 FIRST ?= 1
 
-.PHONY: help run test check unit bench load faults fmt clean lock kafka browser screenshots
+.PHONY: help run test check unit bench load faults fmt clean lock kafka browser screenshots prometheus dashboards
 
 help: ## what one can make
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,19 @@ browser: ## install Debian's Chromium and its driver, for the tests of the pages
 	else \
 		echo "as root: apt-get update && apt-get install chromium chromium-driver fonts-wqy-zenhei" >&2; exit 2; \
 	fi
+
+prometheus: ## install Debian's Prometheus, for the tests of alerts and dashboards (as root)
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then \
+		echo "prometheus and promtool are here"; \
+	elif [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends prometheus; \
+	else \
+		echo "as root: apt-get update && apt-get install prometheus" >&2; exit 2; \
+	fi
+
+dashboards: $(VENV)/dev.stamp ## write deploy/prometheus, deploy/grafana and the table of metrics anew
+	$(BIN)/python -m scripts.dashboards
 
 screenshots: $(VENV)/dev.stamp browser ## take the screenshots of docs/screenshots anew
 	FLASHGRAB_SCREENSHOTS=docs/screenshots CI=true $(BIN)/python -m pytest tests/browser -k 'screenshots or chinese' $(ARGS)
