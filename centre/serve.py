@@ -53,9 +53,14 @@ def run(settings: CentreSettings) -> int:
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = uvicorn.Server(config)
-    # uvicorn raises the signal again after its own shutdown; ours has then nothing left to do.
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # Before uvicorn takes the signals, one would be lost; it raises them again after its own
+    # shutdown, when there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, stop)
     try:
         sock = _listen(settings.host, settings.centre_port)
     except OSError as error:

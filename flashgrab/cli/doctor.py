@@ -19,7 +19,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 PORTS = {"gateway": 8000, "centre": 8001}
 SIGNS = {"ok": "✓", "warn": "!", "bad": "✗"}
-_ASK_S = 5.0
+_ASK_S = 10.0
 
 
 @app.command(epilog="Examples: flashgrab doctor --json · flashgrab doctor --bundle support.zip")

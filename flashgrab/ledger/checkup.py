@@ -8,8 +8,10 @@ import asyncpg
 from flashgrab.clock import Clock
 from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger.migrate import read_revision
-from flashgrab.ledger.pool import CONNECT_S, GONE
+from flashgrab.ledger.pool import GONE
 
+ASK_S = 10.0
+"""Longer than a pool waits: a machine that is busy is no server that is gone."""
 _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 
@@ -28,7 +30,7 @@ class LedgerServer:
 async def read_server(url: str, clock: Clock) -> LedgerServer:
     """Raises LedgerUnavailable, also where the user or the database is refused."""
     try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_S, command_timeout=CONNECT_S)
+        connection = await asyncpg.connect(url, timeout=ASK_S, command_timeout=ASK_S)
         try:
             version = await connection.fetchval(
                 "SELECT current_setting('server_version_num')::int / 10000"

@@ -21,7 +21,8 @@ CONNECTIONS_MIN = 30
 CLOCK_OFF_MS = 1000
 FACT_BYTES = 70
 """Of a fact in the outbox: 61 measured with a million (bench/memory.py)."""
-ASK_MS = 5000
+ASK_MS = 10_000
+"""A machine that is busy is no service that is gone."""
 
 
 async def redis(url: str, clock: Clock) -> list[Finding]:
