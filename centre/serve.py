@@ -9,7 +9,8 @@ import uvicorn
 
 from centre.app import make_app
 from flashgrab.recent import Own
-from flashgrab.settings import CentreSettings, is_loopback
+from flashgrab.setting_forms import is_loopback
+from flashgrab.settings import CentreSettings
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 
 BACKLOG = 128

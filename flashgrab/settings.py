@@ -3,7 +3,6 @@
 import ipaddress
 import re
 import sys
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +11,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from flashgrab.passes import PassKeys
 from flashgrab.scripts import READS, SCHEMA
-from flashgrab.segments import SegmentKey
+from flashgrab.setting_forms import (
+    checked_redis_url,
+    checked_segment_key,
+    has_otel,
+    is_loopback,
+    listed,
+)
 from flashgrab.shop_tokens import ShopTokens
 
 PREFIX = "FLASHGRAB_"
@@ -49,7 +54,7 @@ class PartSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _checked_redis_url(value)
+        return checked_redis_url(value)
 
 
 class TracedSettings(PartSettings):
@@ -66,7 +71,7 @@ class TracedSettings(PartSettings):
     def _traces_url(cls, value: str) -> str:
         if value and not re.fullmatch(r"https?://[^\s/]+/\S*", value):
             raise ValueError("expected http://host:port/v1/traces")
-        if value and not _has_otel():
+        if value and not has_otel():
             raise ValueError("needs OpenTelemetry: pip install 'flashgrab[otel]'")
         return value
 
@@ -129,7 +134,7 @@ class GatewaySettings(TracedSettings):
     @field_validator("limiter_url")
     @classmethod
     def _limiter_url(cls, value: str) -> str:
-        return _checked_redis_url(value) if value else value
+        return checked_redis_url(value) if value else value
 
     connections_max: int = Field(
         20_000, ge=1, le=1_000_000, description="connections of one gateway process"
@@ -181,7 +186,7 @@ class GatewaySettings(TracedSettings):
     @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _origins(cls, value: Any) -> Any:
-        return _listed(value)
+        return listed(value)
 
     @field_validator("cors_origins")
     @classmethod
@@ -238,7 +243,7 @@ class GatewaySettings(TracedSettings):
     @field_validator("segment_key")
     @classmethod
     def _segment_key(cls, value: str) -> str:
-        return _checked_segment_key(value)
+        return checked_segment_key(value)
 
     @field_validator("shop_tokens")
     @classmethod
@@ -328,7 +333,7 @@ class CentreSettings(PartSettings):
     @field_validator("metrics_urls", mode="before")
     @classmethod
     def _urls(cls, value: Any) -> Any:
-        return _listed(value)
+        return listed(value)
 
     @field_validator("metrics_urls")
     @classmethod
@@ -365,7 +370,7 @@ class CentreSettings(PartSettings):
     @field_validator("segment_key")
     @classmethod
     def _segment_key(cls, value: str) -> str:
-        return _checked_segment_key(value)
+        return checked_segment_key(value)
 
     @field_validator("campaign_schema")
     @classmethod
@@ -373,39 +378,6 @@ class CentreSettings(PartSettings):
         if value not in READS:
             raise ValueError(f"this release knows {', '.join(READS)}")
         return value
-
-
-def _listed(value: Any) -> Any:
-    """Text with commas as a tuple."""
-    if not isinstance(value, str):
-        return value
-    return tuple(one.strip() for one in value.split(",") if one.strip())
-
-
-def _has_otel() -> bool:
-    try:
-        return find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _checked_redis_url(value: str) -> str:
-    expected = "expected redis://[:password@]host:port[/db]"
-    try:
-        url = urlsplit(value)
-        where = url.path if url.scheme == "unix" else url.hostname
-        known = url.scheme in ("redis", "rediss", "unix") and url.port != 0
-    except ValueError:  # a port that is none; its message would quote the address
-        raise ValueError(expected) from None
-    if not known or not where:
-        raise ValueError(expected)
-    return value
-
-
-def _checked_segment_key(value: str) -> str:
-    if value:
-        SegmentKey.parse(value)
-    return value
 
 
 def load(kind: type[S]) -> S:
@@ -417,14 +389,6 @@ def load(kind: type[S]) -> S:
         for line in problems(error):
             print(f"  {line}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def problems(error: ValidationError) -> list[str]:

@@ -311,3 +311,15 @@ def test_secrets_are_not_printed() -> None:
     with pytest.raises(ValidationError) as caught:
         gateway(pass_keys="k1:s3cr3t", identity_key="s3cr3t", redis_url="s3cr3t")
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_traces_need_an_address_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no address is refused; one is, too, where the packages of the extra are missing."""
+    expected = "expected http://host:port/v1/traces"
+    for value in ("collector:4318", "http://", "ftp://c/v1/traces", "http://c"):
+        assert wrong(traces_url=value) == [f"{PREFIX}TRACES_URL: {expected}"]
+    url = "http://127.0.0.1:4318/v1/traces"
+    assert gateway(traces_url=url).traces_url == url
+    monkeypatch.setattr("flashgrab.settings.has_otel", lambda: False)
+    assert "flashgrab[otel]" in wrong(traces_url=url)[0]
+    assert gateway(traces_url="").traces_url == ""
