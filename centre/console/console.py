@@ -50,7 +50,8 @@ class Console:
     bounds: list[float] = field(default_factory=bounds)
     _own_notes: deque[Note] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
     _alarms_since: dict[tuple[str, str], int] = field(default_factory=dict)
-    _processes: dict[str, dict[int, Process]] = field(default_factory=dict)
+    _seen: dict[str, tuple[int, dict[int, Process]]] = field(default_factory=dict)
+    """By address: when it answered last, and which processes there were then."""
     _left: dict[tuple[str, str], int] = field(default_factory=dict)
     _second_at: int = 0
     _written: dict[str, tuple[Book, int]] = field(default_factory=dict)
@@ -169,19 +170,19 @@ class Console:
     # -- what happened ---------------------------------------------------------------------------
 
     def _look_for_deaths(self, url: str, one: Asked, now_ms: int) -> None:
-        before = self._processes.get(url)
-        now = {} if one.is_down or one.said is None else {p.pid: p for p in one.said.processes}
         if one.failures and not one.is_down:
             return
-        self._processes[url] = now
+        now = {} if one.is_down or one.said is None else {p.pid: p for p in one.said.processes}
+        seen_ms, before = self._seen.get(url, (0, None))
+        self._seen[url] = (now_ms if now else seen_ms), now
         if before is None:
             return
         for pid, process in before.items():
             if pid not in now:
-                self._note("died", f"{process.part} {pid}", now_ms)
+                self._note("died", f"{process.part} {pid}", seen_ms)
         for pid, process in now.items():
             if pid not in before:
-                self._note("started", f"{process.part} {pid}", process.up_since_ms)
+                self._note("started", f"{process.part} {pid}", max(process.up_since_ms, seen_ms + 1))
 
     def _note_sold_out(self, rows: list[Row]) -> None:
         for row in rows:

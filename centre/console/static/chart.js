@@ -171,7 +171,7 @@ export class Chart {
 
   _marks(plot) {
     const { context } = plot;
-    let free = -Infinity;
+    const free = [-Infinity, -Infinity, -Infinity]; // a label that has no room above goes inside
     for (const mark of marks) {
       if (mark.t < plot.from || mark.t > plot.to) continue;
       const colour = mark.kind === 'died' ? colours.bad : colours.soft;
@@ -181,10 +181,11 @@ export class Chart {
       context.fillStyle = colour; context.font = '11px system-ui, sans-serif'; context.textBaseline = 'bottom';
       const width = context.measureText(words).width;
       const right = x + width + 6 > plot.right;
-      if ((right ? x - width - 3 : x) < free) continue;
+      const row = free.findIndex((end) => (right ? x - width - 3 : x) >= end);
+      if (row < 0) continue;
       context.textAlign = right ? 'right' : 'left';
-      context.fillText(words, right ? x - 3 : x + 3, plot.top);
-      free = x + width + 8;
+      context.fillText(words, right ? x - 3 : x + 3, plot.top + 13 * row);
+      free[row] = right ? x : x + width + 8;
     }
   }
 

@@ -273,4 +273,6 @@ derive();
 makeCharts($('charts'), shown);
 setInterval(watch, 250);
 setInterval(() => { if (source) lookForCampaigns(); }, 5000);
-whoLooks().then(enter, () => { text('who', 'The centre does not answer'); });
+const look = () => whoLooks().then(enter, () => { text('who', 'The centre does not answer'); });
+window.addEventListener('hashchange', () => { if (location.hash.length > 20) look(); }); // a link for a page that is open
+look();

@@ -67,7 +67,7 @@ function tiles(state, t) {
   text('rate-small', peak ? `most: ${whole(peak)}` : '');
   text('forecast-name', state.soldOut ? 'Sold out' : 'Sells out');
   if (state.soldOut) {
-    text('forecast', `at T+ ${lasting(state.soldOut - (round ? round.opens_at : t))}`);
+    text('forecast', `T+ ${lasting(state.soldOut - (round ? round.opens_at : t))}`);
     text('forecast-small', at(state.soldOut, true));
   } else {
     text('forecast', forecast ? `in ${lasting(forecast.gone - t)}` : '–');
