@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 const LIVE_MS = 120000, STALE_MS = 3000, PACE_MS = 2000;
 const RANGES = [[20, '20 s'], [120, '2 min'], [600, '10 min'], [3600, '1 h'], [86400, '24 h']];
 
-let source = null, heard = performance.now(), skew = 0, campaignId = '', campaigns = [];
+let source = null, heard = performance.now(), skew = 0, campaignId = '', campaigns = [], known = '';
 let live = { rows: [], seconds: [], campaign: null, book: null, parts: [], alarms: [], notes: [], bounds: [.001, 1], until: 0, ledger: true };
 let range = 120, past = null, replay = null, shownNow = null, refreshed = 0;
 
@@ -210,7 +210,10 @@ async function lookForCampaigns() {
     if (!answer.ok) return;
     told = await answer.json();
   } catch { return; } // the banner says it
-  if (JSON.stringify(told.campaigns) === JSON.stringify(campaigns)) return;
+  const opened = told.campaigns.flatMap((one) => one.rounds).filter((r) => r.opens_at < told.now).length;
+  const listed = JSON.stringify([told.campaigns, opened]);
+  if (listed === known) return;
+  known = listed;
   campaigns = told.campaigns;
   const picker = $('campaign'), sales = $('replay');
   const wanted = picker.value || campaignId || soonest(campaigns, told.now)?.id || '';
