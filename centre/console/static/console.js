@@ -224,7 +224,7 @@ async function lookForCampaigns() {
   const chosen = sales.value;
   sales.replaceChildren(new Option('choose a sale …', ''), ...gone.map(([opened, one, r]) => new Option(`${new Date(opened).toLocaleString('en-GB')} ${one.id}, round ${r.round}`, `${one.id} ${r.round}`)));
   sales.value = chosen;
-  if (wanted && wanted !== campaignId) follow(wanted);
+  if (wanted && (wanted !== campaignId || !source)) follow(wanted);
 }
 
 /** The one that is open or opens next, else the latest. */
@@ -235,6 +235,7 @@ function soonest(list, now) {
 }
 
 function enter(who) {
+  known = ''; // whoever comes next begins anew
   $('signin').hidden = Boolean(who);
   $('desk').hidden = !who;
   $('out').hidden = !who?.role;
