@@ -182,7 +182,9 @@ class Console:
                 self._note("died", f"{process.part} {pid}", seen_ms)
         for pid, process in now.items():
             if pid not in before:
-                self._note("started", f"{process.part} {pid}", max(process.up_since_ms, seen_ms + 1))
+                self._note(
+                    "started", f"{process.part} {pid}", max(process.up_since_ms, seen_ms + 1)
+                )
 
     def _note_sold_out(self, rows: list[Row]) -> None:
         for row in rows:

@@ -94,7 +94,8 @@ def test_a_sale_with_a_killed_worker(browser: Browser, sold: Stack) -> None:
     # the supervisor is quick: what the page shows meanwhile is noted in the page itself
     browser.run(
         "window.seen = []; const look = () => window.seen.push(["
-        "document.getElementById('t-parts').className, document.getElementById('t-parts').innerText,"
+        "document.getElementById('t-parts').className,"
+        "document.getElementById('t-parts').innerText,"
         "document.getElementById('parts').innerText].join(' '));"
         "new MutationObserver(look).observe(document.getElementById('t-parts'),"
         " {subtree: true, childList: true, characterData: true});"
