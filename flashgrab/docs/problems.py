@@ -26,6 +26,10 @@ COMMON = {
     "code": "what programs should look at; a closed list",
     "detail": "for people; it may change",
 }
+BESIDES = {
+    "request_id": "leads to the line in our log, where there is one: name it when you ask us"
+}
+"""Fields that the service may put into any problem's body."""
 RETRY = "how long to wait before the next try; the Retry-After header says it in whole seconds"
 
 
@@ -108,6 +112,12 @@ def index(service: Documented) -> str:
 
 
 def _fields(example: Mapping[str, Any], words: Words) -> str:
-    known = COMMON | {"retry_after_ms": RETRY} | {n: text for n, (_, text) in words.fields.items()}
-    rows = (f"<dt><code>{name}</code></dt><dd>{escape(known[name])}</dd>" for name in example)
+    known = (
+        COMMON
+        | BESIDES
+        | {"retry_after_ms": RETRY}
+        | {n: text for n, (_, text) in words.fields.items()}
+    )
+    names = [*example, *(name for name in BESIDES if name not in example)]
+    rows = (f"<dt><code>{name}</code></dt><dd>{escape(known[name])}</dd>" for name in names)
     return f"<dl>{''.join(rows)}</dl>"
