@@ -248,8 +248,20 @@ class Here:
         return process.returncode, said
 
 
+def _can_be_stopped(pid: int) -> bool:
+    """Whether it takes SIGTERM itself; where the system does not say (macOS), it is taken so."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return caught is None or bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def _listens(process: "subprocess.Popen[str]") -> bool:
-    """Whether it, or a child of it, has a port."""
+    """Whether it, or a child of it, has a port, and it has come so far that it can be stopped."""
+    if not _can_be_stopped(process.pid):
+        return False
     try:
         one = psutil.Process(process.pid)
         all_of_it = [one, *one.children(recursive=True)]
