@@ -1,4 +1,4 @@
-"""One browser a session and worker, a fresh tab a test."""
+"""One browser for all of this, a fresh tab a test; it ends with the last of them."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.browser.sales import Sales, selling
 from tests.conftest import require
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _chromium() -> Iterator[Browser]:
     require(chromium.missing())
     with chromium.running() as found:
@@ -25,7 +25,7 @@ def browser(_chromium: Browser) -> Iterator[Browser]:
     _chromium.assert_quiet()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sales() -> Iterator[Sales]:
     """A gateway with the demo's identities, and campaigns for it."""
     with selling() as found:

@@ -1,4 +1,4 @@
-"""All services of docker-compose.yml but its extras, started once a session."""
+"""All services of docker-compose.yml but its extras, started once for all tests here."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ import pytest
 from tests.deploy.started import Started, started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def composed() -> Iterator[Started]:
     """Each healthy by its own health check, in the order that `depends_on` asks for."""
     # Not pytest's tmp_path: pytest closes its folders to others, and PostgreSQL may run as nobody.

@@ -10,7 +10,7 @@ from tests.e2e.running import Stack
 Services = Mapping[str, httpx2.Client]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def services(running_stack: Stack) -> Iterator[Services]:
     """A client of the gateway, and one of the centre."""
     with (

@@ -26,7 +26,7 @@ RUN: Mapping[str, tuple[Sequence[str], str | None]] = {
 FILE = {"curl": "it.sh", "Python": "it.py", "JavaScript": "it.mjs"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sale(running_stack: Stack) -> str:
     """A campaign that is open, so that the programs have nothing to wait for."""
     return running_stack.campaign(simple(SALE, quota=50))

@@ -1,4 +1,4 @@
-"""One stack a session for all of this: two gateway processes, traces on."""
+"""One stack for all of this: two gateway processes, traces on."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from tests.e2e.running import Stack, stack
 from tests.observability.collector import Collector, collecting
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector() -> Iterator[Collector]:
     with collecting() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def watched(collector: Collector) -> Iterator[Stack]:
     """`flashgrab up --demo --processes 2` whose spans go to the collector."""
     environment = {"FLASHGRAB_TRACES_URL": collector.url, "FLASHGRAB_LOG_JSON": "1"}

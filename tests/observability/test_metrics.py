@@ -118,7 +118,7 @@ def test_every_name_of_the_contract_has_real_values(watched: Stack) -> None:
     assert lights == {f"I{n}" for n in range(1, 7)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sold_out(watched: Stack) -> str:
     """A campaign that gives every metric of the contract a value."""
     campaign_id = watched.campaign(simple("sold-out", quota=1))
