@@ -15,6 +15,12 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+_NO_FILE = {
+    "description": "No such file",
+    "content": {"application/problem+json": {"schema": _ref("Problem")}},
+}
+
+
 def _answer(description: str, name: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": _ref(name)}}}
 
@@ -130,7 +136,7 @@ def _console(session: dict[str, Any], reading: dict[str, Any]) -> dict[str, Any]
             "get": {
                 "summary": "A file of the page",
                 "parameters": [name],
-                "responses": {"200": {"description": "Script or style"}},
+                "responses": {"200": {"description": "Script or style"}, "404": _NO_FILE},
                 "security": [],
             }
         },

@@ -15,6 +15,12 @@ SHOP_TOKEN = "the-token-of-the-shops-own-backend"
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Not trio too, which selenium brings along."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def running_stack() -> Iterator[Stack]:
     """`flashgrab up --demo` on the embedded servers; tests use campaigns of their own."""
     shop = {"FLASHGRAB_SHOP_TOKENS": f"shop:{sha256(SHOP_TOKEN.encode()).hexdigest()}"}

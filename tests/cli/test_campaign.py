@@ -18,19 +18,6 @@ from tests.centre.serving import ADMIN_TOKEN, Servers, definition
 from tests.cli.ran import Ran, Run, ran
 
 TARGET = "target: the stack of FLASHGRAB_*, centre "
-COMMANDS = (
-    "create",
-    "list",
-    "show",
-    "publish",
-    "pause",
-    "resume",
-    "restock",
-    "close",
-    "return",
-    "rebuild",
-    "link",
-)
 
 
 @pytest.fixture
@@ -286,14 +273,6 @@ def test_nobody_there_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     ran = run("list")
     assert ran.status == 2
     assert ran.err.startswith("flashgrab: the centre at http://127.0.0.1:1 does not answer (")
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_an_example(run: Run, command: str) -> None:
-    """--help of every command shows how it is used."""
-    ran = run(command, "--help")
-    assert ran.status == 0
-    assert f"Example: flashgrab campaign {command}" in ran.out
 
 
 def test_a_rebuild_is_waited_for_and_says_what_it_may_have_cost(

@@ -94,7 +94,16 @@ def test_each_part_is_told_only_what_it_needs(shared: Running, report: Path) -> 
         "gateway": {"PORT", "PASS_KEYS", "LIMITER_URL", "SEGMENT_KEY"},
         "relay": {"KAFKA_BOOTSTRAP", "RELAY_NAME"},
         "worker": {*("KAFKA_BOOTSTRAP", "KAFKA_SESSION_TIMEOUT_MS", "POSTGRES_URL", "WORKER_NAME")},
-        "centre": {"KAFKA_BOOTSTRAP", "POSTGRES_URL", "CENTRE_PORT", "ADMIN_TOKEN", "SEGMENT_KEY"},
+        "centre": {
+            *(
+                "KAFKA_BOOTSTRAP",
+                "POSTGRES_URL",
+                "CENTRE_PORT",
+                "ADMIN_TOKEN",
+                "SEGMENT_KEY",
+                "DATA",
+            )
+        },
     }
     for name, more in extra.items():
         assert set(told[name]) == {f"FLASHGRAB_{key}" for key in everyone | more}

@@ -118,7 +118,8 @@ def test_every_described_route_answers(
     asked = 0
     for path, item in described.items():
         for method in item:
-            filled = re.sub(r"\{(\w+)\}", lambda m: FILLED[m[1]], path)
+            values = FILLED | ({"name": "console.css"} if path.startswith("/ops/") else {})
+            filled = re.sub(r"\{(\w+)\}", lambda m, v=values: v[m[1]], path)  # type: ignore[misc]
             # no Idempotency-Key: a write of the centre is refused before it does anything
             answer = http.request(method, filled, headers={"authorization": f"Bearer {token}"})
             code = answer.json().get("code") if "problem" in answer.headers["content-type"] else ""
