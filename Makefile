@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 
 # Split pytest over three processes, which wait much of the time; tests that share a server carry
 # an xdist_group mark.
-XDIST ?= -n 3 --dist loadgroup
+XDIST ?= -n 3 --dist loadgroup --no-loadscope-reorder
 # More for pytest, e.g. `make test ARGS="-k grab -x"`.
 ARGS ?=
 # More for `flashgrab up`, e.g. `make run UP="--port 9000 --processes 2"`.

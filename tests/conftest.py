@@ -14,6 +14,22 @@ SHOP_TOKEN = "the-token-of-the-shops-own-backend"
 """Of the running stack."""
 
 
+FIRST = ("faults", "e2e", "browser", "cli", "centre", "gateway", "worker", "observability")
+"""Packages whose files take longest: begun first, so that at the end no process waits for them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay in one process, since its servers are started once a process."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            name = "-".join(item.path.relative_to(here).with_suffix("").parts)
+            item.add_marker(pytest.mark.xdist_group(name))
+    turn = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: turn.get(item.path.relative_to(here).parts[0], len(FIRST)))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Not trio too, which selenium brings along."""

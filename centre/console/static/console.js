@@ -7,12 +7,13 @@ import { makeCharts, trend } from './pictures.js';
 import { offer, reading, session, share, showActions, whoLooks } from './staff.js';
 
 const $ = (id) => document.getElementById(id);
-const LIVE_MS = 120000, STALE_MS = 3000, PACE_MS = 2000;
-const RANGES = [[20, '20 s'], [120, '2 min'], [600, '10 min'], [3600, '1 h'], [86400, '24 h']];
+const LIVE_MS = 120000, STALE_MS = 3000, PACE_MS = 2000, BEFORE_MS = 3000, SALE_MS = 17000;
+const SALE = 0; // from the opening to the last answer, while the live rows reach back that far
+const RANGES = [[SALE, 'Sale'], [20, '20 s'], [120, '2 min'], [600, '10 min'], [3600, '1 h'], [86400, '24 h']];
 
 let source = null, heard = performance.now(), skew = 0, campaignId = '', campaigns = [], known = '';
 let live = { rows: [], seconds: [], campaign: null, book: null, parts: [], alarms: [], notes: [], bounds: [.001, 1], until: 0, ledger: true };
-let range = 120, past = null, replay = null, shownNow = null, refreshed = 0;
+let range = SALE, past = null, replay = null, shownNow = null, refreshed = 0;
 
 const clock = () => Date.now() + skew;
 
@@ -54,8 +55,7 @@ function shown() { return shownNow; }
 
 function derive() {
   const isNow = !replay && !past?.zoomed, now = replay ? replay.at : clock();
-  const from = replay ? replay.from : past?.zoomed ? past.from : now - range * 1000;
-  const to = replay ? replay.to : past?.zoomed ? past.to : now;
+  const [from, to] = replay ? [replay.from, replay.to] : past?.zoomed ? [past.from, past.to] : ends(now);
   const basis = replay || past || { ...live, step: 100 };
   const until = Math.min(to, now);
   const all = basis.rows.filter((row) => row.t <= until);
@@ -80,6 +80,15 @@ function derive() {
   };
   show({ from, to: Math.max(to, from + 1000), step: basis.step }, notes.filter((note) => note.t >= from));
   return now;
+}
+
+/** Where a live view begins and ends. A sale of two seconds stands still once its answers end. */
+function ends(now) {
+  const opened = live.campaign?.rounds.filter((r) => r.opens_at - BEFORE_MS <= now).pop()?.opens_at;
+  if (range !== SALE) return [now - range * 1000, now];
+  if (!opened || now - opened > LIVE_MS) return [now - LIVE_MS, now];
+  const heard = [...live.rows.filter((row) => row.grabs), ...live.notes].map((one) => one.t);
+  return [opened - BEFORE_MS, Math.max(opened + SALE_MS, ...heard.map((t) => Math.min(t, now) + BEFORE_MS))];
 }
 
 const grantedIn = (rows, from, to) => rows.reduce((sum, row) => sum + (from <= row.t && row.t < to ? row.grabs?.GRANTED || 0 : 0), 0);
@@ -255,7 +264,7 @@ for (const [seconds, words] of RANGES) {
   button.onclick = () => choose(seconds);
   $('ranges').append(button);
 }
-$('campaign').onchange = (event) => { choose(range > 120 ? 120 : range); follow(event.target.value); };
+$('campaign').onchange = (event) => { choose(range > 120 ? SALE : range); follow(event.target.value); };
 $('replay').onchange = (event) => play(event.target.value);
 $('reset').onclick = () => choose(range);
 $('play').onclick = () => {
