@@ -200,7 +200,8 @@ async def test_a_captcha_fails_closed(
     no secret in the log."""
     vouching.raw, vouching.stall = raw, raw is None
     changes: dict[str, Any] = {"captcha_verify_url": vouching.url, "captcha_secret": SECRET}
-    async with serving(redis_server.url, captcha_timeout_ms=300, **changes) as served:
+    waits_ms = 300 if raw is None else 30_000
+    async with serving(redis_server.url, captcha_timeout_ms=waits_ms, **changes) as served:
         campaign_id = await challenging(served, kind="captcha", ask="always")
         with capture_logs() as lines:
             answer = await ask_pass(served, campaign_id, **identity(), x_challenge_answer=GOOD)

@@ -46,9 +46,10 @@ class Bad(asyncio.Protocol):
         self._pour()
 
     def _pour(self) -> None:
-        attack = self.attack
-        while self._writable and not self.closed and self.sent < attack.pour_bytes:
-            self.transport.write(attack.pour)
+        attack, there = self.attack, self.transport
+        # one that is closing throws away what it is given, without a pause
+        while self._writable and not there.is_closing() and self.sent < attack.pour_bytes:
+            there.write(attack.pour)
             self.sent += len(attack.pour)
 
     def pause_writing(self) -> None:
