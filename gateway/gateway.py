@@ -24,6 +24,7 @@ from gateway.doors import Doors
 from gateway.guard import Guard
 from gateway.identity import Identity
 from gateway.limiter import Limiter
+from gateway.listed import Listed
 from gateway.lists import Lists
 from gateway.memory import Memory
 from gateway.pace import Pace
@@ -65,6 +66,7 @@ class Gateway:
     doors: Doors
     pace: Pace
     pages: Pages = field(default_factory=Pages)
+    listed: Listed = field(default_factory=Listed)
     page_origins: Sequence[str] = ()
     """Whose pages may open the buyer's page and tell it who the buyer is."""
     make_batcher: "Callable[[Campaign, Calls, RedisClock, Bounds, Metrics, Memory], Batcher]" = (

@@ -1,8 +1,6 @@
 """The gateway's HTTP (contract §2) as ordinary Starlette routes: the readable form."""
 
 import secrets
-from collections.abc import Mapping
-from hashlib import blake2s
 from typing import Any, NamedTuple
 
 import orjson
@@ -32,12 +30,11 @@ from gateway.issuing import issue_pass
 from gateway.openapi import document
 from gateway.page_files import challenge_worker
 from gateway.page_form import PAGE_ROUTES
+from gateway.public import list_campaigns, show_campaign
 from gateway.ratelimit import REFUSED, noted, refusal
-from gateway.replies import campaign_body, grab_reply, json_reply, problem
+from gateway.replies import grab_reply, json_reply, problem
 from gateway.requests import BODY_BYTES_MAX, CLOCKS_DIFFER, bad_body, bearer, read_body
 from gateway.showing import list_grabs, receipt_keys, show_grab
-
-_NO_MORE: Mapping[str, str] = {}
 
 
 class Grab:
@@ -154,41 +151,6 @@ async def _counted_grab(
 def _checked_pass(gateway: Gateway, authorization: bytes) -> Pass | None:
     token = bearer(authorization)
     return gateway.pass_keys.check(token, gateway.clock.now_ms()) if token else None
-
-
-async def list_campaigns(request: Request[State]) -> Response:
-    """GET /v1/campaigns: the public state of every campaign."""
-    gateway = request.state["gateway"]
-    now_ms = gateway.redis_clock.now_ms()
-    campaigns = [campaign_body(c, now_ms) for c in gateway.catalogue if c.state is not None]
-    return _cached(request, {"campaigns": campaigns}, now_ms)
-
-
-async def show_campaign(request: Request[State]) -> Response:
-    """GET /v1/campaigns/{campaign_id}: the public state of one campaign."""
-    gateway = request.state["gateway"]
-    campaign = gateway.catalogue.get(request.path_params["campaign_id"])
-    if campaign is None:
-        return problem(Outcome.CAMPAIGN_NOT_FOUND)
-    if campaign.state is None:
-        return problem(Outcome.NOT_WARMED)
-    now_ms = gateway.redis_clock.now_ms()
-    stamp = gateway.guard.stamp(campaign.campaign_id, gateway.clock.now_ms())
-    more = {"page_stamp": stamp} if stamp else {}
-    return _cached(request, campaign_body(campaign, now_ms), now_ms, more)
-
-
-def _cached(
-    request: Request[State], body: dict[str, Any], now_ms: int, more: Mapping[str, str] = _NO_MORE
-) -> Response:
-    """The tag is of the state alone: the server's time changes all the time, and what is `more`."""
-    tag = f'W/"{blake2s(orjson.dumps(body), digest_size=8).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "public, max-age=1"}
-    given = request.headers.get("if-none-match", "").split(",")
-    wanted = [t.strip().removeprefix("W/") for t in given]  # the weak comparison of RFC 9110
-    if tag.removeprefix("W/") in wanted or "*" in wanted:
-        return Response(status_code=304, headers=headers)
-    return json_reply({**body, "server_time": to_rfc3339(now_ms), **more}, headers=headers)
 
 
 async def demo_identity(request: Request[State]) -> Response:

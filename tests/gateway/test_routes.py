@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -195,29 +196,46 @@ async def test_a_campaign_can_be_looked_at(served: Served) -> None:
     assert abs(from_rfc3339(body["server_time"]) - await served.store.now_ms()) < 1000
     assert response.headers["cache-control"] == "public, max-age=1"
     assert response.headers["content-type"] == "application/json"
-    every = (await served.http.get("/v1/campaigns")).json()
-    (listed,) = [c for c in every["campaigns"] if c["campaign_id"] == campaign_id]
-    assert {**listed, "server_time": body["server_time"]} == body
-    assert "server_time" in every
+    del body["server_time"]
+    every = await until("a new list", lambda: _listed_as(served, body))  # it is of this second
+    assert abs(from_rfc3339(every["server_time"]) - await served.store.now_ms()) < 2000
     head = await served.http.head(f"/v1/campaigns/{campaign_id}")
     assert (head.status_code, head.content) == (200, b"")
 
 
+async def _listed_as(served: Served, wanted: Any) -> Any:
+    every = (await served.http.get("/v1/campaigns")).json()
+    return every if wanted in every["campaigns"] else None
+
+
 @pytest.mark.parametrize("path", ["/v1/campaigns/{}", "/v1/campaigns"])
-async def test_the_tag_changes_with_the_state_alone(served: Served, path: str) -> None:
-    """The same state: 304 without a body, in any form of If-None-Match; another: 200."""
-    campaign_id = await served.campaign(quota=3)
+async def test_the_tag_changes_with_the_state_and_the_second(
+    served: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same state in the same second: 304 without a body, in any form of If-None-Match; another
+    state, or a time that a cache must not go on telling: 200."""
+    campaign_id, after_ms = await served.campaign(quota=3), 0
+    second_ms = (served.gateway.redis_clock.now_ms() // 1000 + 1) * 1000  # nobody asked in it
+    monkeypatch.setattr(served.gateway.redis_clock, "now_ms", lambda: second_ms + after_ms)
     url = path.format(campaign_id)
-    tag = (await served.http.get(url)).headers["etag"]
+    first = await served.http.get(url)
+    tag, after_ms = first.headers["etag"], 999
     for given in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
         response = await served.http.get(url, headers={"if-none-match": given})
         assert (response.status_code, response.content) == (304, b"")
         assert response.headers["etag"] == tag
         assert response.headers["cache-control"] == "public, max-age=1"
-    await served.grab(campaign_id)
-    response = await served.http.get(url, headers={"if-none-match": f'{tag}, "y"'})
-    assert response.status_code == 200
-    assert response.headers["etag"] != tag
+    after_ms = 1000
+    later = await served.http.get(url, headers={"if-none-match": f'{tag}, "y"'})
+    assert later.status_code == 200
+    server_time = from_rfc3339(later.json()["server_time"])
+    assert server_time - from_rfc3339(first.json()["server_time"]) == 1000
+    await served.set(campaign_id, {"left": 2}, round_=1)
+    after_ms += 1000 if url == path else 0  # the list is made once a second
+    answers = [await served.http.get(url, headers={"if-none-match": tag}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert '"left":2' in answers[0].text
+    assert answers[0].headers["etag"] == answers[1].headers["etag"] != later.headers["etag"]
 
 
 async def test_the_status_follows_time_and_stock(served: Served) -> None:
