@@ -166,6 +166,8 @@ class Metrics:
     tallies: list[Tally] = field(default_factory=list)
     values: dict[tuple[str, Labels], float] = field(default_factory=dict)
     histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
+    counters: list[tuple[str, Labels]] = field(default_factory=list, compare=False)
+    """Those of `values` that were counted on; it only grows, so what is new is at its end."""
     live: dict[str, Callable[[], float]] = field(default_factory=dict)
     """Gauges without labels that are asked for when somebody looks, from any thread."""
     asked: list[Callable[[], list[list[Any]]]] = field(default_factory=list, compare=False)
@@ -183,6 +185,8 @@ class Metrics:
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Count on a counter."""
         key = (name, labels)
+        if key not in self.values:
+            self.counters.append(key)
         self.values[key] = self.values.get(key, 0) + amount
 
     def tally(self, *counters: tuple[str, Labels]) -> Tally:

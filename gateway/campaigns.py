@@ -194,6 +194,7 @@ class Catalogue:
         self._store = store
         self._metrics = metrics
         self._campaigns: dict[str, Campaign] = {}
+        self._going: dict[str, Campaign] = {}  # without those that are over, and stay as they are
         self.by_name: dict[bytes, Campaign] = {}
         """By the bytes of their ids."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -218,8 +219,8 @@ class Catalogue:
         return iter(list(self._campaigns.values()))
 
     def lefts(self) -> Iterator[tuple[str, int, int]]:
-        """Campaign, round and left, as the last replies said."""
-        for campaign in self:
+        """Campaign, round and left, as the last replies said; not of what is over and known."""
+        for campaign in self._going.values():
             if campaign.state is not None:
                 for round_, left in zip(campaign.state.rounds, campaign.left, strict=False):
                     yield campaign.campaign_id, round_.number, left
@@ -244,7 +245,10 @@ class Catalogue:
         self._turn += 1
         now_ms = await self._store.now_ms()
         for some in _in_parts(sorted(await self._store.registry())):
-            due = [c for c in some if self._turn % ENDED_TURNS == 0 or not self._is_over(c, now_ms)]
+            over = {c for c in some if self._is_over(c, now_ms)}
+            for campaign_id in over:
+                self._going.pop(campaign_id, None)
+            due = some if self._turn % ENDED_TURNS == 0 else [c for c in some if c not in over]
             standings = await self._store.standings(due)
             for campaign_id in due:
                 standing = standings.get(campaign_id)
@@ -274,7 +278,7 @@ class Catalogue:
             state, problem = None, error
         self._unreadable[campaign_id] = problem
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
-        self.by_name[campaign.name] = campaign
+        self._going[campaign_id] = self.by_name[campaign.name] = campaign
         campaign.update(state, now_ms)
         for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
             self._metrics.set("flashgrab_left", (campaign_id, str(round_.number)), left)

@@ -305,6 +305,22 @@ async def test_only_what_changed_is_read(served: Served, redis_server: Valkey) -
         assert [ids for ids in seen if ids] == [{over}]
 
 
+async def test_what_is_over_is_not_told_each_time(served: Served) -> None:
+    """`lefts` is walked ten times a second: it leaves out what ended over a minute ago, but tells
+    what changes there, until the next look at all campaigns."""
+    over, on = await served.campaign(rounds=[(-200_000, -100_000, 3)]), await served.campaign()
+
+    def told() -> dict[str, int]:
+        return {campaign_id: left for campaign_id, _, left in served.gateway.catalogue.lefts()}
+
+    assert told()[over] == 3
+    await until("it is left out", lambda: over not in told())
+    assert told()[on] == 10
+    await served.set(over, {"left": 4}, round_=1)  # one was given back
+    assert told()[over] == 4
+    await until("it is left out again", lambda: over not in told())
+
+
 async def test_a_restock_reopens_by_the_push(served: Served) -> None:
     """After a restock and its push, the gateway knows within 100 ms, and the next grab wins."""
     campaign_id = await served.campaign(quota=1)
