@@ -25,7 +25,8 @@ WORDS = (
     (
         "A refusal is `application/problem+json`: look at `code`. After 429, 503 and no answer,"
         " repeat with the same `Idempotency-Key` when `retry_after_ms` is over; that never gets a"
-        " second coupon. 409 SOLD_OUT, ENDED, OFFLINE and USER_LIMIT stay as they are."
+        " second coupon. 409 ENDED, OFFLINE and USER_LIMIT stay as they are; after SOLD_OUT the"
+        " same key may win later, when coupons are added or come back."
     ),
 )
 

@@ -45,9 +45,9 @@ HTML = "text/html"
 async def first_page(request: Request[State]) -> Response:
     """GET /: the campaigns that are for everybody."""
     gateway = request.state["gateway"]
-    if not gateway.catalogue.loaded:
-        return refused(request, Outcome.NOT_WARMED)
     language = language_of(request.query_params.get("lang"))
+    if not gateway.catalogue.loaded:
+        return refused(language, Outcome.NOT_WARMED)
     now_ms, made = gateway.redis_clock.now_ms(), gateway.pages.lists
     known = made.get(language)
     if known is None or now_ms >= known[0]:
@@ -58,13 +58,13 @@ async def first_page(request: Request[State]) -> Response:
 async def campaign_page(request: Request[State]) -> Response:
     """GET /c/{campaign_id}: where a buyer waits, grabs, and sees his coupon."""
     gateway = request.state["gateway"]
+    language = language_of(request.query_params.get("lang"))
     campaign = gateway.catalogue.get(request.path_params["campaign_id"])
     if campaign is None:
-        return refused(request, Outcome.CAMPAIGN_NOT_FOUND)
+        return refused(language, Outcome.CAMPAIGN_NOT_FOUND)
     state = campaign.state
     if state is None:
-        return refused(request, Outcome.NOT_WARMED)
-    language = language_of(request.query_params.get("lang"))
+        return refused(language, Outcome.NOT_WARMED)
     made = gateway.pages.of.setdefault(campaign, {})
     page = made.get(language)
     if page is None or page[0] is not state:
@@ -101,11 +101,10 @@ def cached(request: Request[State], page: Html, max_age_s: int) -> Response:
     return Response(page.body, 200, headers, HTML)
 
 
-def refused(request: Request[State], outcome: Outcome) -> Response:
-    """A page that says why there is none."""
-    language = language_of(request.query_params.get("lang"))
+def refused(language: str, outcome: Outcome, more: str = "") -> Response:
+    """A page that says why there is none; `more` is HTML of ours below it."""
     words = WORDS[language]
-    values = {"title": words[outcome.name], "text": words[f"{outcome.name}.text"], "more": ""}
+    values = {"title": words[outcome.name], "text": words[f"{outcome.name}.text"], "more": more}
     headers = {"Cache-Control": f"public, max-age={REFUSED_MAX_AGE_S}", **SAFE}
     if outcome.value.retry_after_ms:
         headers |= {"Cache-Control": "no-store", "Retry-After": "1"}

@@ -58,15 +58,16 @@ async def grab_form(request: Request[State]) -> Response:
     campaign_id = request.path_params["campaign_id"]
     body = await read_body(request)
     if isinstance(body, Outcome):
-        return refused(request, body)
+        return refused(language_of(request.query_params.get("lang")), body)
     form = _read(body)
     language = language_of(form.lang)
     campaign = gateway.catalogue.get(campaign_id)
     if campaign is None or not is_campaign_id(campaign_id):
-        return refused(request, Outcome.CAMPAIGN_NOT_FOUND)
-    if campaign.state is None:
-        return refused(request, Outcome.NOT_WARMED)
+        return refused(language, Outcome.CAMPAIGN_NOT_FOUND)
     form = _identified(gateway, form)
+    if campaign.state is None:
+        again = _again(language, form, campaign_id, WORDS[language]["again"])
+        return refused(language, Outcome.NOT_WARMED, again)
     if not form.identity:
         return _page(language, Told(401, {"code": Outcome.IDENTITY_INVALID.name}, ""), campaign_id)
     if not is_idempotency_key(form.key):
@@ -119,7 +120,11 @@ async def _ask(request: Request[State], path: str, headers: dict[str, str]) -> T
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await request.app(scope, receive, send)
+    try:
+        await request.app(scope, receive, send)
+    except Exception:
+        if not sent:  # else it was answered before it was raised (503), and is in the log
+            raise
     fields = dict(sent[0]["headers"])
     body = b"".join(message.get("body", b"") for message in sent[1:])
     retry_after = fields.get(b"retry-after", b"").decode()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 VIEWS = 10_000
 AT_ONCE = 20
-"""Times that all pages are asked for before an answer is read."""
+"""Views that are asked for before an answer is read."""
 IDLE_S = 2.0
 BACKGROUND_TIMES, BACKGROUND_MORE = 2, 60
 """How much more often than in its idle time a gateway may run its own commands: the machine is
@@ -181,21 +181,23 @@ def sales() -> Iterator[Sales]:
 
 
 async def test_ten_thousand_views_cost_redis_nothing(sales: Sales) -> None:
-    """Pages, files and public states: no command but those that an idle gateway runs, and no more
-    of them than it runs in the time."""
+    """10,000 times a campaign's page and its public state, 500 times what they share with others
+    (lists and a file): no command but those that an idle gateway runs, and no more of them than
+    it runs in the time."""
     campaign_id = sales.publish()
-    paths = [f"/c/{campaign_id}", "/", f"/v1/campaigns/{campaign_id}", "/v1/campaigns"]
-    paths.append(f"/static/{VERSION}/buyer.js")
+    paths = [f"/c/{campaign_id}", f"/v1/campaigns/{campaign_id}"]
+    others = ["/", "/v1/campaigns", f"/static/{VERSION}/buyer.js"]
     begun, began_s = sales.commands(), time.monotonic()
     await asyncio.sleep(IDLE_S)
     between = sales.commands()
     idle_s, began_s = time.monotonic() - began_s, time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", int(sales.url.rpartition(":")[2]))
-    asked = b"".join(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode() for path in paths)
+    at_once = paths * AT_ONCE + others
+    asked = b"".join(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode() for path in at_once)
     try:
-        for _ in range(VIEWS // len(paths) // AT_ONCE):
-            writer.write(asked * AT_ONCE)
-            for _ in range(len(paths) * AT_ONCE):
+        for _ in range(VIEWS // AT_ONCE):
+            writer.write(asked)
+            for _ in at_once:
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200 ")
                 length = re.search(rb"content-length: (\d+)", head)
@@ -278,6 +280,27 @@ async def test_the_form_tells_refusals_in_words(served: Served) -> None:
     held = (await served.grab(mine, "ann")).json()["grab_id"]
     fields = Page((await post(served, mine, user="ann")).text).fields()
     assert held in (await post(served, mine, **fields)).text
+
+
+async def test_the_form_keeps_its_key_where_there_is_no_answer(served: Served) -> None:
+    """Not warmed, and a fault of ours: the button below asks again with the same key, in the
+    form's own language, which the address need not name; also of a campaign that is not there."""
+    campaign_id = await served.campaign()
+    fields = Page((await post(served, campaign_id, user="ann", lang="zh")).text).fields()
+    known = served.known(campaign_id)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(known, "state", None)
+        cold = await post(served, campaign_id, **fields)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(served.gateway.memory, "decide", None)  # to call it raises
+        broken = await post(served, campaign_id, **fields)
+    for answer, code in ((cold, "NOT_WARMED"), (broken, "BACKEND_UNAVAILABLE")):
+        assert answer.status_code == 503
+        assert "retry-after" in answer.headers
+        assert WORDS["zh"][code] in answer.text
+        assert Page(answer.text).fields() == fields
+    assert (await post(served, campaign_id, **fields)).status_code == 201
+    assert WORDS["zh"]["CAMPAIGN_NOT_FOUND"] in (await post(served, "none", lang="zh")).text
 
 
 async def test_the_form_believes_a_shops_token_and_nobody_else(strict: Served) -> None:
