@@ -88,7 +88,8 @@ dashboards: $(VENV)/dev.stamp ## write deploy/prometheus, deploy/grafana and the
 	$(BIN)/python -m scripts.dashboards
 
 screenshots: $(VENV)/dev.stamp browser ## take the screenshots of docs/screenshots anew
-	FLASHGRAB_SCREENSHOTS=docs/screenshots CI=true $(BIN)/python -m pytest tests/browser -k 'screenshots or chinese' $(ARGS)
+	FLASHGRAB_SCREENSHOTS=docs/screenshots CI=true $(BIN)/python -m pytest \
+		$$(grep -l keep=True tests/browser/test_*.py) $(ARGS)
 
 clean: ## remove environment and caches (the state in .flashgrab/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

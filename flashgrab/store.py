@@ -93,16 +93,10 @@ class Store(ListCommands):
         said: Mapping[str, str] = await self._do(self._redis.config_get(*names))
         return said
 
-    async def known_scripts(self) -> int:
-        """How many of them the server has under their hashes."""
+    async def known_scripts(self) -> list[scripts.Script]:
+        """Those that the server has under their hashes."""
         said = await self._do(self._redis.script_exists(*(script.sha for script in scripts.ALL)))
-        return sum(map(bool, said))
-
-    async def load_scripts(self) -> int:
-        """Load them all, as the first call of each does; how many they are."""
-        for script in scripts.ALL:
-            await self._do(self._redis.script_load(script.text))
-        return len(scripts.ALL)
+        return [script for script, known in zip(scripts.ALL, said, strict=True) if known]
 
     # -- campaigns -------------------------------------------------------------------------------
 

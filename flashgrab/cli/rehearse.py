@@ -61,7 +61,8 @@ def rehearse(
     replayed, or the same refusal) and one with another key (USER_LIMIT, or SOLD_OUT).
 
     --campaign sends so many new buyers to a campaign that is there, when it opens; each adds one
-    duplicate with the same key. Nobody else may grab there meanwhile.
+    duplicate with the same key. Others may grab there meanwhile: where the campaign is sold out in
+    the end, what this crowd did not get went to them, and is said.
 
     No answer, 429 and 503 are repeated with the same key, after what retry_after_ms says, for at
     most 60 s. Exit 1 unless granted is min(quota, buyers) in every campaign, no buyer has two

@@ -8,6 +8,7 @@ import pytest
 from flashgrab.cli import config
 from flashgrab.cli.stack import environments
 from flashgrab.cli.stack.environments import MASK, masked, redacted, secrets_of
+from flashgrab.passes import Pass, PassKeys
 from tests.e2e.running import Stack
 
 KEY = "k" * 40
@@ -71,6 +72,21 @@ def test_secrets_are_taken_out_of_any_text() -> None:
     text = "first-key pass-word /root/of-it Bearer abc.def-_ fgl_0123456789 eyJh.eyJz.sig"
     assert redacted(text, secrets) == f"{MASK} {MASK} /root/of-it Bearer {MASK} {MASK} {MASK}"
     assert "other-key" in secrets
+
+
+def test_a_password_is_taken_out_in_every_form_it_has() -> None:
+    """As the address has it, as it is typed, and as a log in JSON quotes it."""
+    secrets = secrets_of([{"FLASHGRAB_POSTGRES_URL": "postgresql://u:p%40ss%22word@h/d"}])
+    for form in ("p%40ss%22word", 'p@ss"word', json.dumps('p@ss"word')[1:-1]):
+        assert redacted(f"for {form}!", secrets) == f"for {MASK}!"
+
+
+@pytest.mark.parametrize("device", ["", "d-1"])
+def test_a_pass_is_taken_out_wherever_it_stands(device: str) -> None:
+    """It lets somebody grab, also without the word Bearer before it."""
+    signed = PassKeys.parse(f"k1:{KEY}").sign(Pass("spring-618", "ann@shop", device, 1_800_000))
+    assert redacted(f'pass="{signed}" of', set()) == f'pass="{MASK}" of'
+    assert redacted("GET /v1/campaigns v1.2", set()) == "GET /v1/campaigns v1.2"
 
 
 @pytest.mark.xdist_group("stack")

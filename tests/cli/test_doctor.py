@@ -5,9 +5,7 @@ import json
 import os
 import re
 import socket
-import stat
 import subprocess
-import zipfile
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,11 @@ import psutil
 import pytest
 import redis
 
-from flashgrab import keys
+from flashgrab import keys, scripts
 from flashgrab.broker import ensure_topics
 from flashgrab.cli import doctor
 from flashgrab.cli.checkup import machine, services
 from flashgrab.cli.checkup.hints import HINTS, Finding
-from flashgrab.cli.stack.environments import secrets_of
 from flashgrab.cli.stack.folder import FolderVersion
 from flashgrab.cli.stack.kafka import Broker
 from flashgrab.cli.stack.postgres import Postgres
@@ -49,6 +46,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Valkey]:
     with embedded.valkey(aof=True) as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.script_load(scripts.GRAB.text)  # as a gateway does when it connects
         yield server
 
 
@@ -133,6 +132,18 @@ async def test_a_user_who_may_not_do_everything(valkey: Valkey) -> None:
     url = valkey.url.replace(f":{embedded.PASSWORD}@", "little:pass@")
     found = {"redis-scripts": "bad", "redis-settings": "warn"}
     assert await states(services.redis(url, SystemClock())) == found
+
+
+async def test_looking_at_the_scripts_loads_none(valkey: Valkey) -> None:
+    """Where the grab is not loaded, no gateway has connected or none may load it: worth a look."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.script_flush()
+        try:
+            found = await states(services.redis(valkey.url, SystemClock()))
+            assert found == {"redis-scripts": "warn"}
+            assert not any(client.script_exists(*(script.sha for script in scripts.ALL)))
+        finally:
+            client.script_load(scripts.GRAB.text)
 
 
 async def test_redis_too_old_or_not_there(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,51 +461,6 @@ def test_a_running_stack_is_well(running_stack: Stack) -> None:
     assert looked_at == set(HINTS) - never - bad_only
     secrets = [value for name, value in running_stack.secrets().items() if "URL" not in name]
     assert [value for value in secrets if value in done.stdout] == []
-
-
-@pytest.mark.xdist_group("stack")
-def test_the_bundle_has_everything_but_secrets(running_stack: Stack, tmp_path: Path) -> None:
-    """Logs, settings, findings, metrics; no secret of the stack in any form, also none that a log
-    should never have had."""
-    token = "fgl_" + "0123456789abcdef" * 2
-    admin = running_stack.secrets()["FLASHGRAB_ADMIN_TOKEN"]
-    spilt = running_stack.data / "logs" / "spilt.log"
-    spilt.write_text(f"Authorization: Bearer {admin}\nlink {token}\n")
-    path = tmp_path / "support.zip"
-    done = running_stack.command("doctor", "--bundle", str(path))
-    spilt.unlink()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with zipfile.ZipFile(path) as bundle:
-        texts = {name.removeprefix("flashgrab/"): bundle.read(name).decode()
-                 for name in bundle.namelist()}  # fmt: skip
-    logs = {f"logs/{log.name}" for log in (running_stack.data / "logs").iterdir()}
-    assert texts.keys() >= logs | {
-        *("README.txt", "versions.json", "doctor.json", "settings.json", "run.json", "version"),
-        *(f"metrics/{part}-1.txt" for part in ("gateway", "relay", "worker", "centre")),
-    }
-    assert "flashgrab_grabs" in texts["metrics/gateway-1.txt"]
-    assert json.loads(texts["versions.json"])["packages"]["flashgrab"]
-    assert {f["check"] for f in json.loads(texts["doctor.json"])} >= {"redis-aof", "files"}
-    whole = "\n".join(texts.values())
-    secrets = {*running_stack.secrets().values(), *secrets_of([running_stack.secrets()]), token}
-    assert len(secrets) > 10
-    assert [secret for secret in secrets if secret in whole] == []
-    assert texts["logs/spilt.log"] == "Authorization: Bearer ***\nlink ***\n"
-
-
-def test_a_bundle_of_nothing_is_one_too(tmp_path: Path) -> None:
-    """Where `up` does not come up, its folder and the machine are what there is to look at."""
-    folder = made(tmp_path / "data")
-    (folder / "secrets.env").write_text(f"FLASHGRAB_ADMIN_TOKEN={'t' * 40}\n")
-    (folder / "logs").mkdir()
-    (folder / "logs" / "centre.log").write_text(f"cannot start {'t' * 40}\n")
-    command("--data", str(folder), "--bundle", str(tmp_path / "b.zip"))
-    with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
-        assert bundle.read("flashgrab/logs/centre.log") == b"cannot start ***\n"
-    done = command("--data", str(folder), "--bundle", str(tmp_path / "no" / "b.zip"))
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_help_has_an_example() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from flashgrab.cli.app import main
 from flashgrab.cli.campaigns import Centre, new_operation
+from tests.e2e.buyers import Buyer
 from tests.e2e.running import Stack, simple
 
 SENDS = 6589
@@ -95,15 +96,29 @@ def test_a_paced_rehearsal_runs_twice_and_shows_how_far_it_is(running_stack: Sta
 
 @pytest.mark.xdist_group("stack")
 def test_a_crowd_waits_for_the_opening_of_a_campaign(running_stack: Stack) -> None:
-    """More buyers than coupons, an opening that is still to come: min(quota, buyers) granted."""
-    campaign_id = running_stack.campaign(simple("rehearsed", quota=30, opens="+9s"))
-    words = ("rehearse", "--campaign", campaign_id, "--buyers", "50", "--json")
-    done = running_stack.command(*words)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert f"{campaign_id} opens in" in done.stderr
-    (found,) = json.loads(done.stdout)["campaigns"]
-    assert (found["granted"], found["replayed"], found["asked"]) == (30, 30, 100)
-    assert found["refused"] == {"SOLD_OUT": 40}
+    """More buyers than coupons, an opening that is still to come, and somebody who presses the
+    button of the page meanwhile: his coupon is no fault of the sale, and is said."""
+    campaign_id = running_stack.campaign(simple("rehearsed", quota=90, opens="+9s"))
+    crowd = running_stack.begin(
+        *("rehearse", "--campaign", campaign_id, "--buyers", "110", "--pace", "60", "--json")
+    )
+    ann = Buyer.enter(running_stack, campaign_id, "ann")
+    assert crowd.stderr is not None
+    said = ""
+    for line in crowd.stderr:
+        said += line
+        if " answered, " in line:
+            break
+    assert f"{campaign_id} opens in" in said
+    assert ann.grab("her-own").status_code == 201
+    out, err = crowd.communicate(timeout=60)
+    assert crowd.returncode == 0, err + out
+    whole = json.loads(out)
+    (found,) = whole["campaigns"]
+    assert (found["quota"], found["granted"], found["others"], found["replayed"]) == (90, 89, 1, 89)
+    assert found["refused"] == {"SOLD_OUT": 42}
+    (answers,) = [t for t in whole["thresholds"] if t["name"] == "answers"]
+    assert answers["said"].endswith("; 1 went to other buyers")
 
 
 @pytest.mark.xdist_group("stack")

@@ -48,6 +48,7 @@ def write(
     }
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)  # of a file that was there too
         with (
             os.fdopen(descriptor, "wb") as file,
             zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle,
@@ -61,16 +62,24 @@ def write(
 
 def _of_folder(folder: Path) -> dict[str, str]:
     """What lies there; never secrets.env, and nothing of the stores."""
-    found = {}
-    for name in ("run.json", "ports.json", "version"):
-        file = folder / name
-        if file.is_file():
-            found[name] = file.read_text(errors="replace")
+    files = [folder / name for name in ("run.json", "ports.json", "version")]
+    found = {file.name: _end_of(file) for file in files if file.is_file()}
     for log in sorted((folder / "logs").glob("*.log*"))[:LOGS_MAX]:
-        with log.open("rb") as lines:
-            lines.seek(max(log.stat().st_size - LOG_BYTES, 0))
-            found[f"logs/{log.name}"] = lines.read(LOG_BYTES).decode(errors="replace")
+        found[f"logs/{log.name}"] = _end_of(log)
     return found
+
+
+def _end_of(file: Path) -> str:
+    """Whole lines only: the half of a secret that a cut leaves is not found by its value. A file
+    that cannot be read, or has just been rotated away, says so in its own place."""
+    try:
+        with file.open("rb") as lines:
+            if (before := file.stat().st_size - LOG_BYTES) > 0:
+                lines.seek(before)
+                lines.readline()
+            return lines.read().decode(errors="replace")
+    except OSError as error:
+        return f"cannot be read: {error.strerror}\n"
 
 
 def _versions() -> dict[str, Any]:

@@ -70,7 +70,10 @@ HINTS: dict[str, tuple[str, str]] = {
         "redis replica",
         'start a replica of this Redis: campaigns with durability "replica" grant only with one',
     ),
-    "redis-scripts": ("redis scripts", "allow EVALSHA, SCRIPT LOAD and the keys in lua/README.md"),
+    "redis-scripts": (
+        "redis scripts",
+        "start a gateway, and allow its user EVALSHA, SCRIPT and the keys in lua/README.md",
+    ),
     # the rate limits' own Redis
     "limiter": (
         "limiter",

@@ -48,6 +48,11 @@ class Gateway:
             fail(f"no campaign {campaign_id} at {self._url}; `flashgrab campaign list` shows all")
         return read_opening(campaign_id, body)
 
+    async def left(self, campaign_id: str, number: int) -> int | None:
+        """What a round still has; None where the gateway does not show it any more."""
+        body = await self._get(f"/v1/campaigns/{campaign_id}") or {"rounds": []}
+        return next((r["left"] for r in body["rounds"] if r["round"] == number), None)
+
     async def offset_ms(self) -> int:
         """What to add to this machine's clock for the server's, to some milliseconds."""
         before_ms = time.time_ns() // 1_000_000

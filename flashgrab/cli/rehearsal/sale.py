@@ -25,11 +25,8 @@ class Sale:
     buyers: Sequence[str]
     quota: int
     copies: tuple[str, ...]
-
-    @property
-    def expected(self) -> int:
-        """Coupons that must be granted to these buyers."""
-        return min(self.quota, len(self.buyers))
+    round: int | None = None
+    """Of a campaign that was there before, where others may grab too; None where nobody can."""
 
     @property
     def asked(self) -> int:

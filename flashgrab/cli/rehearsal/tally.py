@@ -32,6 +32,8 @@ class Tally:
     replayed: int = 0
     unanswered: int = 0
     repeats: int = 0
+    others: int = 0
+    """Coupons that went to buyers who are not of this crowd; see `went_to_others`."""
     refused: Counter[Outcome] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     problems_more: int = 0
@@ -63,15 +65,28 @@ class Tally:
             del self._open[answer.ask.user_id]
             self._judge(answer.ask.user_id, of_buyer)
 
+    def went_to_others(self, left: int) -> None:
+        """Where nothing is left in the end, whatever this crowd did not get went to other buyers.
+
+        Where something is left, nobody else explains what this crowd is missing.
+        """
+        if left == 0:
+            self.others = max(self.sale.quota - self.granted, 0)
+
+    @property
+    def expected(self) -> int:
+        """Coupons that must be granted to this crowd."""
+        return min(self.sale.quota - self.others, len(self.sale.buyers))
+
     def close(self) -> None:
         """After the last answer: the sums, which come first and are never left out."""
         for buyer, answers in self._open.items():
             missing = len(self.sale.copies) - len(answers)
             self._problem(f"buyer {buyer}: {missing} requests were never answered")
-        if self.granted != self.sale.expected:
+        if self.granted != self.expected:
             self.problems.insert(
                 0,
-                f"granted {self.granted}, expected {self.sale.expected}"
+                f"granted {self.granted}, expected {self.expected}"
                 f" = min(quota {self.sale.quota}, buyers {len(self.sale.buyers)})",
             )
 
@@ -82,8 +97,8 @@ class Tally:
 
     @property
     def sold_out_ms(self) -> int | None:
-        """From the first request to the answer with the last coupon; None where some are left."""
-        if self.granted < self.sale.quota:
+        """From the first request to the crowd's last coupon; None where some are left."""
+        if self.granted + self.others < self.sale.quota:
             return None
         return max(int((self.last_grant_s - self.began_s) * 1000), 0)
 

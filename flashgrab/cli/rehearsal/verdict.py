@@ -35,6 +35,9 @@ def thresholds(tallies: Sequence[Tally], books: Any, p99_max_ms: float | None) -
         "every campaign granted min(quota, buyers), one coupon a buyer,"
         " and answered every duplicate right"
     )
+    others = sum(tally.others for tally in tallies)
+    if others:
+        right += f"; {others:,} went to other buyers"
     return [
         _p99(p99_ms(tallies), p99_max_ms),
         Threshold("refused unexpectedly", odd == 0, f"{odd:,}"),

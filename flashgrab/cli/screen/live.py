@@ -20,7 +20,7 @@ from flashgrab.cli.failure import Failure
 from flashgrab.cli.screen import view as views
 from flashgrab.cli.screen.draw import draw
 from flashgrab.cli.screen.machine import Processes
-from flashgrab.cli.screen.terminal import keys_at_once, read_keys
+from flashgrab.cli.screen.terminal import Keyboard, keys_at_once
 from flashgrab.cli.screen.view import HISTORY_MAX, Tick, View
 from flashgrab.cli.target import read_run_file
 
@@ -31,6 +31,12 @@ def is_terminal() -> bool:
     """Whether there is a screen to draw on and a keyboard to listen to."""
     dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
     return sys.stdout.isatty() and sys.stdin.isatty() and not dumb
+
+
+def _size(descriptor: int) -> os.terminal_size:
+    """Serial lines and some containers say 0 x 0, where nothing could be seen."""
+    columns, lines = os.get_terminal_size(descriptor)
+    return os.terminal_size((columns or 80, lines or 24))
 
 
 class Screen:
@@ -53,9 +59,9 @@ class Screen:
     async def run(self, interval_s: float, count: int | None) -> None:
         """Until q, a signal, the terminal's end, or so many readings."""
         self._interval_s = interval_s
-        loop, keyboard = asyncio.get_running_loop(), sys.stdin.fileno()
+        loop, keyboard = asyncio.get_running_loop(), Keyboard(sys.stdin.fileno())
         console = Console(markup=False, emoji=False, highlight=False)
-        with keys_at_once(keyboard), contextlib.ExitStack() as leaving:
+        with keys_at_once(keyboard.descriptor), contextlib.ExitStack() as leaving:
             for number in _ENDS:
                 loop.add_signal_handler(number, self._end)
                 leaving.callback(loop.remove_signal_handler, number)
@@ -64,8 +70,8 @@ class Screen:
             signal.signal(signal.SIGTSTP, signal.SIG_IGN)
             loop.add_signal_handler(signal.SIGWINCH, self._wake.set)
             leaving.callback(loop.remove_signal_handler, signal.SIGWINCH)
-            loop.add_reader(keyboard, self._key, keyboard)
-            leaving.callback(loop.remove_reader, keyboard)
+            loop.add_reader(keyboard.descriptor, self._key, keyboard)
+            leaving.callback(loop.remove_reader, keyboard.descriptor)
             reading = asyncio.create_task(self._read(count), name="readings")
             reading.add_done_callback(lambda _: self._wake.set())
             try:
@@ -82,7 +88,7 @@ class Screen:
 
     async def _show(self, live: Live, reading: "asyncio.Task[None]") -> None:
         while not self._over and not reading.done():
-            live.console.size = os.get_terminal_size(sys.stdout.fileno())
+            live.console.size = _size(sys.stdout.fileno())
             live.update(draw(self.view(), *live.console.size), refresh=True)
             await self._wake.wait()
             self._wake.clear()
@@ -91,8 +97,8 @@ class Screen:
         self._over = True
         self._wake.set()
 
-    def _key(self, keyboard: int) -> None:
-        pressed = read_keys(keyboard)
+    def _key(self, keyboard: Keyboard) -> None:
+        pressed = keyboard.read()
         if pressed is None:
             self._end()
             return

@@ -1,11 +1,12 @@
 """With which environment each part runs: its process' own where it runs here, else what it would
 get. And which values of settings are secrets."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psutil
 
@@ -30,8 +31,9 @@ SECRET_LENGTH_MIN = 6
 """Shorter ones would be found in any text."""
 _TOKENS = re.compile(
     r"(?<=Bearer )[A-Za-z0-9._~+/=-]+|\bfg[a-z]_[A-Za-z0-9_-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]+"
+    r"|\bv1\.[A-Za-z0-9]+(?:/[\w.~+@-]*){4}/[0-9a-f]+"
 )
-"""What lets somebody in without being a setting: tokens, sign-in links, identity tokens."""
+"""What lets somebody in without being a setting: tokens, sign-in links, identity tokens, passes."""
 
 
 def of_parts(
@@ -77,19 +79,21 @@ def masked(name: str, value: str) -> str:
 
 
 def secrets_of(environments: Iterable[Mapping[str, str]]) -> set[str]:
-    """Every secret text in these settings: whole values, passwords in addresses, single keys."""
+    """Every secret text in these settings: whole values, passwords in addresses, single keys; also
+    as a line of a log in JSON has them."""
     found: set[str] = set()
     for environment in environments:
         for name, value in environment.items():
             if name.startswith(PREFIX) and is_secret(name) and value:
                 found |= _parts(value)
+    found |= {json.dumps(text)[1:-1] for text in found}
     return {text for text in found if len(text) >= SECRET_LENGTH_MIN}
 
 
 def _parts(value: str) -> set[str]:
     if "://" in value:
-        password = urlsplit(value).password
-        return {password} if password else set()
+        password = urlsplit(value).password or ""
+        return {password, unquote(password)}  # a driver's error has it as it is typed
     keys = {entry.partition(":")[2] for entry in value.split(",") if ":" in entry}
     return {value, *keys}
 

@@ -54,6 +54,7 @@ def test_the_json_is_whole() -> None:
         "expected": 1,
         "asked": 4,
         "granted": 1,
+        "others": 0,
         "replayed": 1,
         "refused": {"SOLD_OUT": 2},
         "unanswered": 0,

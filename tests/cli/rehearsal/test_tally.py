@@ -87,6 +87,40 @@ def test_too_few_grants_are_named() -> None:
     assert found.problems == ["granted 0, expected 1 = min(quota 1, buyers 1)"]
 
 
+def test_what_other_buyers_got_is_not_missing() -> None:
+    """Sold out in the end: one of two coupons went to somebody who is not of the crowd."""
+    found = tally(2, 2)
+    for user, outcome, grabs in (("u0", G, ["c-2"]), ("u1", S, [])):
+        found.take(answer("a", outcome, *grabs, user=user))
+        found.take(answer("b", U if grabs else S, *grabs, user=user))
+    found.went_to_others(0)
+    found.close()
+    assert (found.others, found.expected, found.problems) == (1, 1, [])
+    assert found.sold_out_ms == 1000
+
+
+def test_what_is_left_is_missing() -> None:
+    """A buyer was told SOLD_OUT, and a coupon is there: no other buyer has it."""
+    found = tally(1, 1)
+    found.take(answer("a", S, user="u0"))
+    found.take(answer("b", S, user="u0"))
+    found.went_to_others(1)
+    found.close()
+    assert found.problems == ["granted 0, expected 1 = min(quota 1, buyers 1)"]
+
+
+def test_others_do_not_hide_what_was_oversold() -> None:
+    """Two coupons where there was one, and nothing left."""
+    found = tally(2, 1)
+    for number in range(2):
+        found.take(answer("a", G, f"c-{number}", user=f"u{number}"))
+        found.take(answer("b", U, f"c-{number}", user=f"u{number}"))
+    found.went_to_others(0)
+    found.close()
+    assert found.problems == ["granted 2, expected 1 = min(quota 1, buyers 2)"]
+    assert (found.others, found.granted - found.sale.quota) == (0, 1)
+
+
 def test_one_coupon_given_to_two_buyers_is_named() -> None:
     """A serial has one owner."""
     found = tally(2, 2)

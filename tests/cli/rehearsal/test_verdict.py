@@ -63,6 +63,15 @@ def test_each_threshold_can_be_missed() -> None:
     assert [t.name for t in thresholds([over], None, None) if t.ok is False] == ["oversold"]
 
 
+def test_what_went_to_others_is_said() -> None:
+    """Somebody pressed the button of the page meanwhile."""
+    found = sold(2)
+    found.others = 1
+    found.problems.clear()
+    (answers,) = [t for t in thresholds([found], None, None) if t.name == "answers"]
+    assert (answers.ok, answers.said) == (True, f"{RIGHT}; 1 went to other buyers")
+
+
 def test_a_crowd_that_is_late_itself_says_so() -> None:
     """As load generators do: past 80 % of a core its latencies are its own."""
     *_, last = lines(thresholds([sold()], None, None), [sold()], 97.0)

@@ -33,11 +33,12 @@ class Terminal:
         columns: int,
         lines: int,
         environment: Mapping[str, str] | None = None,
+        told: tuple[int, int] | None = None,
     ) -> None:
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._master, self._slave = os.openpty()
-        self._set_size(columns, lines)
+        self._set_size(*(told or (columns, lines)))
         self.before = termios.tcgetattr(self._slave)
         self.written = b""
         clean = {
@@ -131,8 +132,11 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *argv: str, size: tuple[int, int] = (120, 36), environment: Mapping[str, str] | None = None
+    *argv: str,
+    size: tuple[int, int] = (120, 36),
+    environment: Mapping[str, str] | None = None,
+    told: tuple[int, int] | None = None,
 ) -> Iterator[Terminal]:
-    """A program in a terminal of its own."""
-    with Terminal(argv, *size, environment) as found:
+    """A program in a terminal of its own; `told` is what the kernel says of its size, if not it."""
+    with Terminal(argv, *size, environment, told) as found:
         yield found

@@ -155,6 +155,26 @@ def test_an_error_leaves_the_terminal_as_it_was(stack: Path) -> None:
         assert is_restored(seen)
 
 
+def test_a_terminal_that_knows_no_size_shows_something(stack: Path) -> None:
+    """0 x 0, as serial lines have it: drawn for 80 x 24."""
+    with terminal(*top(stack), size=(80, 24), told=(0, 0)) as seen:
+        seen.shows("all campaigns", "grabs/s", "books")
+        seen.press("q")
+        assert seen.ended() == 0
+        assert is_restored(seen)
+
+
+def test_arrows_are_no_keys_however_they_arrive(stack: Path) -> None:
+    """The A of Up is not the A that means all campaigns."""
+    with terminal(*top(stack, "--campaign", "spring"), size=(80, 24)) as seen:
+        seen.shows("The spring sale")
+        seen.press("\x1b")
+        seen.press("[A\x1b[1;5A\x1bOA?")
+        seen.shows("this help", "The spring sale")
+        seen.press("q")
+        assert seen.ended() == 0
+
+
 def test_no_color_means_none(stack: Path) -> None:
     """NO_COLOR: no colour in all that was written; bold is no colour."""
     import re
