@@ -45,6 +45,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),
 }
 PARTS = ("gateway", "relay", "worker", "centre")
+LEAN = (*PARTS, "up", "audit", "backup", "restore", "dead")
+"""Those that import structlog, and need nothing that it takes where it finds it."""
 
 
 class LazyGroup(TyperGroup):
@@ -68,7 +70,7 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Command:
     """The real command of a name of `COMMANDS`, imported now."""
-    if name in PARTS:
+    if name in LEAN:
         lean()
     module: Any = importlib.import_module(COMMANDS[name][0])
     module.app._add_completion = False  # noqa: SLF001 -- belongs to `flashgrab` alone

@@ -17,7 +17,7 @@ import httpx2
 
 from flashgrab.cli.banner import Demo
 from flashgrab.cli.failure import Failure, fail
-from flashgrab.cli.target import unreachable
+from flashgrab.cli.target import has_tls, unreachable
 from flashgrab.clock import from_rfc3339
 from flashgrab.errors import DefinitionInvalid
 from flashgrab.model import Definition, parse, parse_toml, to_plain
@@ -65,6 +65,7 @@ class Centre:
             headers={"Authorization": f"Bearer {admin_token}"},
             timeout=REQUEST_S_MAX,
             trust_env=False,
+            verify=has_tls(url),
             transport=transport,
         )
 

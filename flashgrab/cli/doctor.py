@@ -13,7 +13,7 @@ import typer
 
 from flashgrab.cli.checkup.hints import Finding, judged
 from flashgrab.cli.failure import Failure
-from flashgrab.cli.target import DEFAULT_DATA, DataOption, Target, find, read_run_file
+from flashgrab.cli.target import DEFAULT_DATA, DataOption, Target, find, has_tls, read_run_file
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -119,7 +119,8 @@ async def _metrics(target: Target) -> dict[str, str]:
     import httpx2
 
     found = {}
-    async with httpx2.AsyncClient(timeout=_ASK_S, trust_env=False) as http:
+    verify = any(has_tls(url) for urls in target.metrics.values() for url in urls)
+    async with httpx2.AsyncClient(timeout=_ASK_S, trust_env=False, verify=verify) as http:
         for part, urls in target.metrics.items():
             for number, url in enumerate(urls, 1):
                 with suppress(httpx2.HTTPError):
@@ -157,7 +158,7 @@ async def _no_limiter() -> list[Finding]:
 async def _part(name: str, url: str) -> list[Finding]:
     import httpx2
 
-    async with httpx2.AsyncClient(timeout=_ASK_S, trust_env=False) as http:
+    async with httpx2.AsyncClient(timeout=_ASK_S, trust_env=False, verify=has_tls(url)) as http:
         try:
             answer = await http.get(f"{url}/readyz")
         except httpx2.HTTPError as error:

@@ -99,6 +99,12 @@ def writing_to_centre(data: Path | None) -> Target:
     return found
 
 
+def has_tls(url: str) -> bool:
+    """What httpx2 is told as `verify`: to load the certificates takes 60 to 240 ms of CPU, and
+    over plain HTTP there are none to check."""
+    return not url.startswith("http://")
+
+
 def unreachable(what: str, url: str, error: object) -> NoReturn:
     """Exit 2: a service does not answer. The address is shown without its password."""
     reason = str(error) or type(error).__name__

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from tests.e2e.running import Stack
+from tests.e2e.running import HTTP, Stack
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Buyer:
     @classmethod
     def enter(cls, stack: Stack, campaign_id: str, user: str) -> "Buyer":
         """The shop's login, then the gateway's pass."""
-        minted = httpx2.post(f"{stack.gateway_url}/demo/identity", json={"user_id": user})
+        minted = HTTP.post(f"{stack.gateway_url}/demo/identity", json={"user_id": user})
         assert minted.status_code == 201, minted.text
-        issued = httpx2.post(
+        issued = HTTP.post(
             f"{stack.gateway_url}/v1/campaigns/{campaign_id}/passes",
             headers={"authorization": f"Bearer {minted.json()['token']}"},
         )
@@ -33,7 +33,7 @@ class Buyer:
         if key is not None:
             headers["idempotency-key"] = key
         url = f"{self.stack.gateway_url}/v1/campaigns/{self.campaign_id}/grabs"
-        return httpx2.post(url, headers=headers, timeout=10)
+        return HTTP.post(url, headers=headers)
 
     def state(self, grab_id: str) -> str | None:
         """What the gateway says of a grab."""

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from flashgrab.cli.failure import fail
-from flashgrab.cli.target import unreachable
+from flashgrab.cli.target import has_tls, unreachable
 from flashgrab.clock import from_rfc3339
 
 TIMEOUT_S = 5.0
@@ -35,7 +35,9 @@ class Gateway:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._http = httpx2.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False)
+        self._http = httpx2.AsyncClient(
+            base_url=url, timeout=TIMEOUT_S, trust_env=False, verify=has_tls(url)
+        )
 
     async def close(self) -> None:
         """Let go of the connections."""

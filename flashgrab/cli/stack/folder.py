@@ -1,6 +1,5 @@
 """The data folder of `up`: whose it is, who uses it now, and where each thing lies in it."""
 
-import contextlib
 import fcntl
 import os
 import re
@@ -10,6 +9,7 @@ from typing import IO
 
 from flashgrab import scripts
 from flashgrab.cli.stack.service import ServiceFailed
+from flashgrab.cli.stack.wholefile import write_whole
 from flashgrab.ledger.migrate import head
 
 LAYOUT = 2
@@ -165,14 +165,3 @@ class DataFolder:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         self._lock = lock
-
-
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file at once: a reader sees the old text or the new one, never a part."""
-    fresh = path.with_name(f".{path.name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        fresh.unlink()
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as output:
-        output.write(text)
-    fresh.replace(path)

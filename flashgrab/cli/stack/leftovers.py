@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from flashgrab.cli.stack.folder import write_whole
 from flashgrab.cli.stack.process import created_at
+from flashgrab.cli.stack.wholefile import write_whole
 
 # psutil derives the start from the boot time, which a clock correction may shift a little.
 _SAME_START_S = 1.0

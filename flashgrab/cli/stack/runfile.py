@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flashgrab.cli.stack.external import External
-from flashgrab.cli.stack.folder import write_whole
 from flashgrab.cli.stack.part import Part
 from flashgrab.cli.stack.service import Service
+from flashgrab.cli.stack.wholefile import write_whole
 
 PARTS = ("gateway", "relay", "worker", "centre", "valkey", "limiter", "kafka", "postgres")
 

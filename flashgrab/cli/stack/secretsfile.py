@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashgrab.cli.stack.folder import write_whole
+from flashgrab.cli.stack.wholefile import write_whole
 
 _LINE = re.compile(r"^([A-Z][A-Z0-9_]*)=(.*)$")
 _SETTABLE = tuple(
