@@ -13,7 +13,7 @@ from flashgrab.ids import is_idempotency_key
 
 HEADER = "x-request-id"
 LINES_MAX, LINES_S = 20, 60.0
-"""Lines in such a time; a service that is away fails every request, and its alarm says so."""
+"""Lines in such a time, and one that says that more are held back; a service that is away fails every request, and its alarm says so."""
 PATH_MAX = 200
 
 log = structlog.get_logger()
@@ -53,9 +53,9 @@ class Failures:
         if now - self._since >= LINES_S:
             self._since, self._lines = now, 0
         self._lines += 1
-        if self._lines == LINES_MAX:
+        if self._lines == LINES_MAX + 1:
             log.error("failed_requests_held_back", for_s=LINES_S)
-        return self._lines < LINES_MAX
+        return self._lines <= LINES_MAX
 
 
 failures = Failures()

@@ -64,6 +64,7 @@ class TracedSettings(PartSettings):
         "",
         description="where spans are sent by OTLP over HTTP, as http://127.0.0.1:4318/v1/traces;"
         " needs the extra `otel`; empty: no traces",
+        repr=False,
     )
 
     @field_validator("traces_url")
@@ -72,7 +73,7 @@ class TracedSettings(PartSettings):
         if value and not re.fullmatch(r"https?://[^\s/]+/\S*", value):
             raise ValueError("expected http://host:port/v1/traces")
         if value and not has_otel():
-            raise ValueError("needs OpenTelemetry: pip install 'flashgrab[otel]'")
+            raise ValueError("needs OpenTelemetry: .venv/bin/pip install -e '.[otel]'")
         return value
 
 

@@ -7,7 +7,7 @@ campaigns only. A snapshot is plain data, so that a parent can add up those of i
 import bisect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -131,6 +131,7 @@ ADDED = (
     "flashgrab_inflight",
     "flashgrab_connections",
     "flashgrab_held_connections",
+    "flashgrab_admitted_max",
     "process_resident_memory_bytes",
     "process_virtual_memory_bytes",
     "process_open_fds",
@@ -203,6 +204,13 @@ class Metrics:
         """Forget a gauge of something that is gone."""
         self.values.pop((name, labels), None)
 
+    def only(self, name: str, values: Mapping[Labels, float]) -> None:
+        """Set a gauge of what there is now, and forget it of everything else."""
+        for key in [k for k in self.values if k[0] == name and k[1] not in values]:
+            self.values.pop(key, None)
+        for labels, value in values.items():
+            self.set(name, labels, value)
+
     def observe(self, name: str, value: float, labels: Labels = ()) -> None:
         """Put a value into a histogram; seconds or counts, as its name says."""
         bounds, histogram = METRICS[name].bounds, self._histogram(name, labels)
@@ -239,7 +247,7 @@ class Metrics:
         return {
             "values": [
                 *values,
-                *([name, [], ask()] for name, ask in self.live.items()),
+                *([name, [], ask()] for name, ask in list(self.live.items())),
                 *map(list, self.alarms.rows()),
                 *(row for ask in self.asked for row in ask()),
             ],

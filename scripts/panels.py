@@ -65,10 +65,10 @@ SALE = Dashboard(
         ),
         Panel(
             "Sold out in",
-            "At the pace of the last half minute.",
+            "At the pace of the last half minute; nothing where none go.",
             {
                 "{{campaign}} {{round}}": f"min by (campaign, round) (flashgrab_left{{{C}}}"
-                f" / clamp_min(-deriv(flashgrab_left{{{C}}}[30s]), 0.001))"
+                f" / (-deriv(flashgrab_left{{{C}}}[30s]) > 0.01))"
             },
             "s",
         ),

@@ -29,7 +29,7 @@ TABLE = Path(__file__).parent.parent / "docs" / "settings.md"
 SECRETS = {
     "redis_url", "pass_keys", "identity_key", "postgres_url", "admin_token", "limiter_url",
     "captcha_secret", "segment_key",
-    "identity_key_old", "shop_tokens", "receipt_key",
+    "identity_key_old", "shop_tokens", "receipt_key", "traces_url",
 }  # fmt: skip
 KEY = "k" * 40
 NEEDED = {"redis_url": "redis://127.0.0.1:6379/0", "pass_keys": f"k1:{KEY}"}
@@ -321,5 +321,5 @@ def test_traces_need_an_address_and_the_extra(monkeypatch: pytest.MonkeyPatch) -
     url = "http://127.0.0.1:4318/v1/traces"
     assert gateway(traces_url=url).traces_url == url
     monkeypatch.setattr("flashgrab.settings.has_otel", lambda: False)
-    assert "flashgrab[otel]" in wrong(traces_url=url)[0]
+    assert "pip install -e '.[otel]'" in wrong(traces_url=url)[0]
     assert gateway(traces_url="").traces_url == ""

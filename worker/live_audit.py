@@ -30,6 +30,7 @@ TRIES = 5
 IDLE_MS = 10_000
 """How often a campaign is looked at in which nothing happens."""
 SAID_MAX = 5
+LIGHTS = "flashgrab_invariant_ok"
 AUDITOR = "books"
 """Who sees these alarms."""
 
@@ -62,12 +63,19 @@ class LiveAudit:
         for campaign_id in campaigns:
             if not self._is_idle(campaign_id, standings.get(campaign_id)):
                 await self._audit(campaign_id, standings, stray)
-        for gone in self._accounts.keys() - set(campaigns):
+        for gone in (self._accounts.keys() | self._suspects.keys()) - set(campaigns):
             self._forget(gone)
+            self._looked.pop(gone, None)
+            self._suspects.pop(gone, None)
             self._red.pop(gone, None)
             for invariant in INVARIANTS:
-                self._metrics.drop("flashgrab_invariant_ok", (gone, invariant))
+                self._metrics.drop(LIGHTS, (gone, invariant))
         self._alarm()
+
+    def forget_figures(self) -> None:
+        """This process does not look, or can't: the next look is at every campaign."""
+        self._looked.clear()
+        self._metrics.only(LIGHTS, {})
 
     def _alarm(self) -> None:
         """What was found and not yet found right; dead letters are an alarm of their own."""
@@ -153,7 +161,7 @@ class LiveAudit:
 
     def _report(self, campaign_id: str, findings: list[Finding]) -> None:
         for invariant, good in verdict(findings).items():
-            self._metrics.set("flashgrab_invariant_ok", (campaign_id, invariant), int(good))
+            self._metrics.set(LIGHTS, (campaign_id, invariant), int(good))
         red = {f.damage_name for f in findings}
         if red != self._red.get(campaign_id, set()):
             self._red[campaign_id] = red

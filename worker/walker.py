@@ -27,6 +27,7 @@ ROLE_MS = 1000
 END_MS = 3000
 """How long a step may take to end after a stop."""
 
+Forget = Callable[[], None]
 GONE = (LedgerUnavailable, StoreUnavailable, StoreRefused, BrokerUnavailable)
 
 log = structlog.get_logger()
@@ -53,11 +54,11 @@ class Walker:
         self._topic_log = topic_log
         self._alarms = alarms
         self._stopping = asyncio.Event()
-        self._duties: list[tuple[str, Callable[[], Awaitable[object]], int]] = [
-            ("survey", watermark.survey, survey_ms),
-            ("confirmation", confirmation.step, CONFIRM_MS),
-            ("dead letters", dead.step, DEAD_MS),
-            ("audit", audit.step, audit_ms),
+        self._duties: list[tuple[str, Callable[[], Awaitable[object]], int, Forget]] = [
+            ("survey", watermark.survey, survey_ms, watermark.forget_figures),
+            ("confirmation", confirmation.step, CONFIRM_MS, _nothing),
+            ("dead letters", dead.step, DEAD_MS, _nothing),
+            ("audit", audit.step, audit_ms, audit.forget_figures),
         ]
 
     def stop(self) -> None:
@@ -87,8 +88,8 @@ class Walker:
         over = asyncio.Event()
         tasks = [asyncio.create_task(self._walk(over), name="walk")]
         tasks += [
-            asyncio.create_task(self._every(pause_ms, step, name, over), name=name)
-            for name, step, pause_ms in self._duties
+            asyncio.create_task(self._every(pause_ms, step, name, forget, over), name=name)
+            for name, step, pause_ms, forget in self._duties
         ]
         try:
             while not self._stopping.is_set() and await self._role.take():
@@ -102,6 +103,8 @@ class Walker:
             await end_all(tasks, END_MS)
             for seen_by in (WALKER, LOG, CONFIRMER, AUDITOR):  # another one sees what is so
                 self._alarms.leave(seen_by)
+            for _, _, _, forget in self._duties:
+                forget()
         for task in tasks:
             if not task.cancelled():
                 task.result()
@@ -124,20 +127,27 @@ class Walker:
         pause_ms: int,
         step: Callable[[], Awaitable[object]],
         name: str,
+        forget: Forget,
         over: asyncio.Event,
     ) -> None:
+        """`forget` what it shows while it can't look: nobody else takes it off."""
         with Pause(name, self._alarms) as pause:
             while not over.is_set():
                 try:
                     await step()
                     pause.over()
                 except GONE as error:
+                    forget()
                     await pause.again(error)
                     continue
                 await _wait(over, pause_ms)
 
     async def _rest(self, pause_ms: int) -> None:
         await _wait(self._stopping, pause_ms)
+
+
+def _nothing() -> None:
+    """It shows no figures."""
 
 
 async def _wait(event: asyncio.Event, most_ms: int) -> None:

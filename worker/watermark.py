@@ -27,6 +27,7 @@ HOLE_MS = 10_000
 HOLE_RANGES_MAX = 64
 
 BEHIND_MS = 10_000
+LAG = "flashgrab_persist_lag_serials"
 WALKER = "walker"
 LOG = "end of the log"
 """Who sees the alarms of campaigns, and of Kafka: the walker, which leaves them with its role."""
@@ -125,7 +126,7 @@ class Watermark:
         standings = await progress.standings(self._pool)
         in_redis = await self._store.standings([s.campaign_id for s in standings])
         caught_up = await self._caught_up()
-        behind = []
+        behind, lags = [], {}
         for standing in standings:
             campaign_id = standing.campaign_id
             there = in_redis.get(campaign_id)
@@ -142,11 +143,15 @@ class Watermark:
             # Redis may have lost what settle told it, with all that came after it
             if (there.watermark, there.holes) != self._settled.get(campaign_id, ())[1:]:
                 self._settled.pop(campaign_id, None)
-            lag = max(0, there.seq - standing.watermark)
-            self._metrics.set("flashgrab_persist_lag_serials", (campaign_id,), lag)
+            lags[campaign_id,] = max(0, there.seq - standing.watermark)
             await self._look_for_holes(standing, there, caught_up)
         self._behind = behind
+        self._metrics.only(LAG, lags)
         self._alarm(in_redis, {s.campaign_id: s.epoch for s in standings})
+
+    def forget_figures(self) -> None:
+        """This process does not look, or can't."""
+        self._metrics.only(LAG, {})
 
     def _alarm(self, in_redis: Mapping[str, OutboxStanding], epochs: Mapping[str, int]) -> None:
         """What this survey, and the settling since the last one, say of each campaign."""

@@ -47,6 +47,11 @@ def test_origins_where_nothing_runs(tmp_path: Path) -> None:
     [
         ("FLASHGRAB_REDIS_URL", "redis://:pw12345@127.0.0.1:1/0", f"redis://:{MASK}@127.0.0.1:1/0"),
         ("FLASHGRAB_POSTGRES_URL", "postgresql://u@h/d", "postgresql://u@h/d"),
+        (
+            "FLASHGRAB_TRACES_URL",
+            "https://me:pw12345@127.0.0.1:4318/v1/traces",
+            f"https://me:{MASK}@127.0.0.1:4318/v1/traces",
+        ),
         ("FLASHGRAB_PASS_KEYS", "k1:abc", MASK),
         ("FLASHGRAB_IDENTITY_KEY", "", ""),
         ("FLASHGRAB_HOST", "127.0.0.1", "127.0.0.1"),

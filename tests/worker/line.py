@@ -301,18 +301,18 @@ class Line:
         more = {"idle_ms": 0, **more}
         return LiveAudit(self.pool, self.store, self.clock, self.metrics, **more)
 
-    def walker(self, *, hole_ms: int = 300, hook: Hook = go_on) -> Walker:
-        log = self.topic_log()
+    def walker(
+        self, *, hole_ms: int = 300, hook: Hook = go_on, metrics: Metrics | None = None
+    ) -> Walker:
+        log, metrics = self.topic_log(), metrics or self.metrics
         return Walker(
             Role(self.postgres_url),
-            Watermark(
-                self.pool, self.store, log, self.clock, self.metrics, hook=hook, hole_ms=hole_ms
-            ),
-            Confirmation(self.pool, self.store, log, self.clock, self.metrics),
+            Watermark(self.pool, self.store, log, self.clock, metrics, hook=hook, hole_ms=hole_ms),
+            Confirmation(self.pool, self.store, log, self.clock, metrics),
             DeadLetters(self.pool, self.bootstrap, self.clock),
-            self.live_audit(),
+            LiveAudit(self.pool, self.store, self.clock, metrics, idle_ms=0),
             log,
-            self.metrics.alarms,
+            metrics.alarms,
             survey_ms=100,
             audit_ms=100,
         )

@@ -1,17 +1,21 @@
 """One walker of many, and what it does besides walking."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
 from flashgrab import keys
 from flashgrab.broker import Consumer, Received, TopicLog
 from flashgrab.cli.stack.postgres import Postgres
-from flashgrab.errors import LedgerUnavailable
+from flashgrab.errors import LedgerUnavailable, StoreRefused
 from flashgrab.ledger.role import Role
+from flashgrab.telemetry import Metrics
 from tests.services.embedded import again
 from tests.worker.line import SESSION_MS, Crash, Line, until
 from worker.dead import DeadLetters
+from worker.live_audit import LIGHTS
+from worker.watermark import LAG
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +86,68 @@ async def test_it_walks_on_after_a_restart_of_postgresql(
         await line.settled("c1", 20)
     await line.pool.close()
     await line.assert_exact("c1")
+
+
+def figures(metrics: Metrics) -> set[str]:
+    """Those that only who looks may show: lights and lags."""
+    return {name for name, _ in metrics.values if name in (LIGHTS, LAG)}
+
+
+async def _shows(metrics: Metrics, wanted: set[str]) -> bool:
+    return figures(metrics) == wanted
+
+
+async def test_only_who_walks_shows_lights_and_lags(line: Line) -> None:
+    """One who has the role no more shows none: they would stay as they were, beside those of the
+    other one who looks."""
+    await line.publish("c1")
+    one, other = Metrics(), Metrics()
+    async with AsyncExitStack() as stack:
+        async with line.running(line.walker(metrics=one)):
+            await until(lambda: _shows(one, {LIGHTS, LAG}))
+            await stack.enter_async_context(line.running(line.walker(metrics=other)))
+            assert figures(other) == set()
+        assert figures(one) == set()
+        await until(lambda: _shows(other, {LIGHTS, LAG}))
+        assert figures(one) == set()
+
+
+async def test_nobody_shows_lights_while_nobody_can_look(
+    line: Line, postgres_server: Postgres
+) -> None:
+    """While PostgreSQL is away there is no green light: BooksNotAudited can alert."""
+    await line.publish("c1")
+    async with line.running(line.walker()):
+        await until(lambda: _shows(line.metrics, {LIGHTS, LAG}))
+        postgres_server.kill()
+        await until(lambda: _shows(line.metrics, set()))
+        again(postgres_server)
+        await until(lambda: _shows(line.metrics, {LIGHTS, LAG}))
+
+
+@pytest.mark.parametrize("duty, name", [("audit", LIGHTS), ("survey", LAG)])
+async def test_a_duty_that_fails_takes_its_figures_off(line: Line, duty: str, name: str) -> None:
+    """Each its own, where Redis refuses, say; they come back with it."""
+    await line.publish("c1")
+    walker = line.walker()
+    failing = asyncio.Event()
+    (works,) = [step for label, step, _, _ in walker._duties if label == duty]
+
+    async def sometimes() -> None:
+        if failing.is_set():
+            raise StoreRefused("LOADING")
+        await works()
+
+    walker._duties = [
+        (label, sometimes if label == duty else step, pause_ms, forget)
+        for label, step, pause_ms, forget in walker._duties
+    ]
+    async with line.running(walker):
+        await until(lambda: _shows(line.metrics, {LIGHTS, LAG}))
+        failing.set()
+        await until(lambda: _shows(line.metrics, {LIGHTS, LAG} - {name}))
+        failing.clear()
+        await until(lambda: _shows(line.metrics, {LIGHTS, LAG}))
 
 
 async def test_dead_letters_reach_their_topic_once(line: Line) -> None:

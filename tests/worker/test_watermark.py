@@ -141,6 +141,9 @@ async def test_the_lag_is_measured(line: Line) -> None:
     await walk_through(mark)
     await mark.survey()
     assert line.metrics.values[("flashgrab_persist_lag_serials", ("c1",))] == 7
+    await line.store.forget("c1")  # nothing is known then: neither 7 nor 0
+    await mark.survey()
+    assert ("flashgrab_persist_lag_serials", ("c1",)) not in line.metrics.values
 
 
 async def holes_of(line: Line) -> str:
