@@ -65,7 +65,10 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
         now = clock or SystemClock()
-        pool, store = Pool(settings.postgres_url), Store(settings.redis_url)
+        pool, store = (
+            Pool(settings.postgres_url),
+            Store(settings.redis_url, took=metrics.script_took),
+        )
         apart = Pool(settings.postgres_url)  # a rebuild holds some of its connections for long
         shown = Pool(settings.postgres_url)  # for the console, which must not hold up management
         topic_log = None

@@ -13,7 +13,8 @@ from flashgrab.ids import is_idempotency_key
 
 HEADER = "x-request-id"
 LINES_MAX, LINES_S = 20, 60.0
-"""Lines in such a time, and one that says that more are held back; a service that is away fails every request, and its alarm says so."""
+"""Lines in such a time, and one that says that more are held back; a service that is away fails
+every request, and its alarm says so."""
 PATH_MAX = 200
 
 log = structlog.get_logger()

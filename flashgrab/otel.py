@@ -5,6 +5,7 @@ What is traced is decided before (gateway/traced.py), so everything that comes h
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 
 from opentelemetry import trace
@@ -24,6 +25,8 @@ QUEUE_MAX = 2048
 SEND_MS = 1000
 EXPORT_S = 2
 """For one attempt; what can't be sent is dropped."""
+FLUSH_MS, CLOSE_S = 2000, 3
+"""For what is left at the end, and for all of the end."""
 
 KINDS: dict[Kind, SpanKind] = {
     "server": SpanKind.SERVER,
@@ -94,6 +97,13 @@ class OtelTracer:
         return OtelSpan(span)
 
     def close(self) -> None:
+        """Send what is left, where a collector takes it in time: the part is to end."""
+        closing = threading.Thread(target=self._close, name="traces", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+
+    def _close(self) -> None:
+        self._provider.force_flush(FLUSH_MS)
         self._provider.shutdown()
 
 

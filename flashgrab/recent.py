@@ -188,7 +188,7 @@ def _own_process() -> "psutil.Process":
 
 def bounds() -> list[float]:
     """Upper bounds of the buckets of `seconds`; the last one is open."""
-    from flashgrab.telemetry import METRICS
+    from flashgrab.measured import METRICS
 
     return list(METRICS["flashgrab_grab_seconds"].bounds)
 

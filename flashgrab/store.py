@@ -5,7 +5,8 @@ knows whether to repeat it. Everything written here is idempotent by the scripts
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,10 +43,15 @@ RETURN_CODES_OF_ONE = (0, 6, 7)
 """Codes of lua/return.lua that say nothing of the other grants: RETURNED, UNKNOWN, ALREADY."""
 
 
+Took = Callable[[str, float], None]
+"""Told a script's name, and how many seconds a call of it took."""
+
+
 class Store(ListCommands):
     """One pool of connections. Raises StoreUnavailable (ambiguous) or StoreRefused."""
 
-    def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS) -> None:
+    def __init__(self, url: str, timeout_ms: int = TIMEOUT_MS, took: Took | None = None) -> None:
+        self._took = took
         self._redis = redis.Redis.from_url(
             url,
             decode_responses=True,
@@ -394,10 +400,17 @@ class Store(ListCommands):
         """One script call; loads the script and repeats once on NOSCRIPT (then nothing ran)."""
         client = client or self._redis
         call = (script.sha, len(touched), *touched, *args)
+        started = time.perf_counter()
         try:
-            return await self._do(client.evalsha(*call))
+            reply = await self._do(client.evalsha(*call))
         except NoScriptError:
             await self._do(client.script_load(script.text))
+            reply = await self._again(client, call)
+        if self._took is not None:
+            self._took(script.name, time.perf_counter() - started)
+        return reply
+
+    async def _again(self, client: "redis.Redis", call: tuple[Any, ...]) -> Any:
         try:
             return await self._do(client.evalsha(*call))
         except NoScriptError as error:

@@ -1,7 +1,6 @@
 """Metrics and logs. Counting is plain integers; Prometheus' library only renders them.
 
-The registry of metrics is closed (contract §6), and labels come from closed lists and known
-campaigns only. A snapshot is plain data, so that a parent can add up those of its children.
+A snapshot is plain data, so that a parent can add up those of its children.
 """
 
 import bisect
@@ -9,7 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from prometheus_client.core import (
@@ -24,124 +23,11 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from flashgrab import __version__
 from flashgrab.alarms import Alarms, Part
 from flashgrab.failures import is_unsaid
+from flashgrab.measured import ADDED, FIRST, LARGEST, METRICS, Labels
 from flashgrab.process_rows import process_rows
 from flashgrab.recent import Say, Told, encoded
 
-Labels = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One metric: kind, help, names of its labels, bucket bounds where it is a histogram; the parts
-    that show values of it."""
-
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: Labels = ()
-    bounds: tuple[float, ...] = ()
-    parts: tuple[Part, ...] = ("gateway",)
-
-
-RELAY: tuple[Part, ...] = ("relay",)
-WORKER: tuple[Part, ...] = ("worker",)
-ALL: tuple[Part, ...] = ("gateway", "relay", "worker", "centre")
-
-SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1000.0)
-
-METRICS: dict[str, Spec] = {
-    "flashgrab_grabs": Spec("counter", "Grabs answered, by outcome", ("campaign", "outcome")),
-    "flashgrab_grab_seconds": Spec("histogram", "From request read to answer", (), SECONDS),
-    "flashgrab_batch_size": Spec("histogram", "Requests of one script call", (), SIZES),
-    "flashgrab_script_seconds": Spec(
-        "histogram", "Script call as the caller sees it", ("script",), SECONDS
-    ),
-    "flashgrab_left": Spec("gauge", "Coupons that a round can still grant", ("campaign", "round")),
-    "flashgrab_outbox_entries": Spec("gauge", "Entries in the outbox", ("campaign",), parts=RELAY),
-    "flashgrab_relay_lag_seconds": Spec(
-        "gauge", "Age of the oldest fact not yet in Kafka", parts=RELAY
-    ),
-    "flashgrab_relay_leads": Spec(
-        "gauge", "1 where this relay holds the lease, 0 where it waits", parts=RELAY
-    ),
-    "flashgrab_relayed_facts": Spec("counter", "Facts acknowledged by Kafka", parts=RELAY),
-    "flashgrab_persisted_facts": Spec("counter", "Facts written to the ledger", parts=WORKER),
-    "flashgrab_persist_lag_serials": Spec(
-        "gauge",
-        "Facts given by Redis and not yet below the watermark",
-        ("campaign",),
-        parts=WORKER,
-    ),
-    "flashgrab_dead_letters": Spec(
-        "counter", "Events that could not be stored", ("reason",), parts=RELAY + WORKER
-    ),
-    "flashgrab_invariant_ok": Spec(
-        "gauge",
-        "1 where the live audit finds the invariant kept",
-        ("campaign", "invariant"),
-        parts=WORKER,
-    ),
-    "flashgrab_inflight": Spec("gauge", "Requests being answered"),
-    "flashgrab_connections": Spec("gauge", "Connections that are open"),
-    "flashgrab_connections_refused": Spec(
-        "counter", "Connections refused or given up before a request, by reason", ("reason",)
-    ),
-    "flashgrab_refused_locally": Spec("counter", "Refusals without a Redis command", ("reason",)),
-    "flashgrab_limited_alone": Spec(
-        "counter", "Requests held to rate limits by one process alone, the limiter being away"
-    ),
-    "flashgrab_risk_decisions": Spec(
-        "counter", "What the risk rules say of requests for passes", ("mode", "decision")
-    ),
-    "flashgrab_challenges": Spec(
-        "counter", "Challenges before a pass: asked, solved, wrong, unavailable", ("result",)
-    ),
-    "flashgrab_shed": Spec("counter", "Grabs told BUSY because others waited", ("campaign",)),
-    "flashgrab_admitted_max": Spec(
-        "gauge", "Grabs that may wait while new ones are told BUSY", ("campaign",)
-    ),
-    "flashgrab_loop_late_seconds": Spec("gauge", "By how much a gateway's loop was late last"),
-    "flashgrab_held_connections": Spec("gauge", "New connections not read from, its loop is late"),
-    "flashgrab_redis_connects": Spec("counter", "Connections made to Redis by the grab path"),
-    "flashgrab_not_warmed": Spec(
-        "counter", "Script calls refused whole, by verdict", ("campaign", "verdict")
-    ),
-    "flashgrab_resends": Spec("counter", "Batches sent a second time after a lost reply"),
-    "flashgrab_alarm": Spec(
-        "gauge", "1 while it is so; docs/runbook.md says more", ("alarm",), parts=ALL
-    ),
-    "flashgrab_alarms_begun": Spec("counter", "Alarms that have begun", ("alarm",), parts=ALL),
-    "flashgrab_build_info": Spec("gauge", "1; which release runs", ("version", "part"), parts=ALL),
-    "process_cpu_seconds": Spec("counter", "CPU time of the part's processes", parts=ALL),
-    "process_resident_memory_bytes": Spec(
-        "gauge", "Memory of the part's processes, what they share counted for each", parts=ALL
-    ),
-    "process_virtual_memory_bytes": Spec(
-        "gauge", "Address space of the part's processes", parts=ALL
-    ),
-    "process_open_fds": Spec("gauge", "Open files of the part's processes", parts=ALL),
-    "process_max_fds": Spec("gauge", "Files that they may have open", parts=ALL),
-    "process_start_time_seconds": Spec(
-        "gauge", "When the part was started, seconds since 1970", parts=ALL
-    ),
-}
-"""Names without the `_total` that Prometheus adds to counters."""
-
-ADDED = (
-    "flashgrab_inflight",
-    "flashgrab_connections",
-    "flashgrab_held_connections",
-    "flashgrab_admitted_max",
-    "process_resident_memory_bytes",
-    "process_virtual_memory_bytes",
-    "process_open_fds",
-    "process_max_fds",
-)
-"""Gauges of processes that are added up."""
-LARGEST = ("flashgrab_alarm", "flashgrab_loop_late_seconds")
-"""Those where what one process sees is so."""
-FIRST = ("process_start_time_seconds",)
-"""Those of the parent, which is merged first."""
+Key = tuple[str, Labels]
 
 
 @dataclass
@@ -165,9 +51,9 @@ class Metrics:
     """The numbers of one process. Not thread-safe on write; reading a snapshot is."""
 
     tallies: list[Tally] = field(default_factory=list)
-    values: dict[tuple[str, Labels], float] = field(default_factory=dict)
-    histograms: dict[tuple[str, Labels], Histogram] = field(default_factory=dict)
-    counters: list[tuple[str, Labels]] = field(default_factory=list, compare=False)
+    values: dict[Key, float] = field(default_factory=dict)
+    histograms: dict[Key, Histogram] = field(default_factory=dict)
+    counters: list[Key] = field(default_factory=list, compare=False)
     """Those of `values` that were counted on; it only grows, so what is new is at its end."""
     live: dict[str, Callable[[], float]] = field(default_factory=dict)
     """Gauges without labels that are asked for when somebody looks, from any thread."""
@@ -178,10 +64,16 @@ class Metrics:
     """What happened since a moment, where a part keeps it (gateway/ring.py)."""
 
     def of(self, part: Part) -> None:
-        """Show from the start whose they are: its release, its process, its alarms at 0."""
+        """Show from the start whose they are: its release, its process, its counters and alarms."""
         self.alarms.of(part)
         self.set("flashgrab_build_info", (__version__, part), 1)
         self.asked = [process_rows]
+        for name, spec in METRICS.items():
+            for labels in () if name.startswith("process_") else spec.at_start(part):
+                if spec.kind == "histogram":
+                    self._histogram(name, labels)
+                else:
+                    self.add(name, labels, 0)
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Count on a counter."""
@@ -217,6 +109,10 @@ class Metrics:
         histogram.counts[bisect.bisect_left(bounds, value)] += 1
         histogram.total += value
 
+    def script_took(self, script: str, seconds: float) -> None:
+        """One call of this script."""
+        self.observe("flashgrab_script_seconds", seconds, (script,))
+
     def observe_since(self, name: str, now: float, since: Sequence[float]) -> None:
         """Put the time since each of these moments, the oldest first, into a histogram without
         labels: mostly all fall into one bucket."""
@@ -237,12 +133,31 @@ class Metrics:
             self.histograms[name, labels] = found
         return found
 
-    def snapshot(self) -> dict[str, Any]:
-        """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""
-        found = self.values.copy()
+    def _tallied(self, found: dict[Key, float]) -> dict[Key, float]:
         for tally in list(self.tallies):
             for counter in tally.counters:
                 found[counter] = found.get(counter, 0) + tally.count
+        return found
+
+    def counted(self) -> dict[Key, float]:
+        """What this process has counted; without gauges."""
+        return self._tallied({key: self.values.get(key, 0) for key in list(self.counters)})
+
+    def observed(self) -> list[list[Any]]:
+        """The histograms of a snapshot."""
+        return [
+            [name, list(labels), list(h.counts), h.total]
+            for (name, labels), h in list(self.histograms.items())
+        ]
+
+    def mark(self) -> float:
+        """Another one after any grab: a look that costs next to nothing."""
+        observed = sum(h.total for h in list(self.histograms.values()))
+        return observed + sum(tally.count for tally in list(self.tallies))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Plain data: {"values": [[name, labels, value]], "histograms": [[name, labels, …]]}."""
+        found = self._tallied(self.values.copy())
         values = [[name, list(labels), value] for (name, labels), value in found.items()]
         return {
             "values": [
@@ -251,11 +166,15 @@ class Metrics:
                 *map(list, self.alarms.rows()),
                 *(row for ask in self.asked for row in ask()),
             ],
-            "histograms": [
-                [n, list(labels), list(h.counts), h.total]
-                for (n, labels), h in list(self.histograms.items())
-            ],
+            "histograms": self.observed(),
         }
+
+    def replace(self, snapshot: dict[str, Any]) -> None:
+        """These numbers instead of what was known of them."""
+        for name, labels, value in snapshot["values"]:
+            self.values[name, tuple(labels)] = value
+        for name, labels, counts, total in snapshot["histograms"]:
+            self.histograms[name, tuple(labels)] = Histogram(counts, total)
 
     def merge(self, snapshot: dict[str, Any], gauges: bool = True) -> None:
         """Add another process' numbers; its gauges only where it is alive."""

@@ -11,7 +11,7 @@ HEADER = "traceparent"
 LINKS_MAX = 16
 """Other traces that a span of something shared is linked to."""
 TRACED_MAX = 64
-"""Traced grabs of one script call; the traces of others end there."""
+"""Traced grabs of one script call, and facts of one transaction; the traces of others end there."""
 
 is_traceparent = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 

@@ -117,7 +117,7 @@ async def running(
     def on_replica(is_away: bool, why: str) -> None:
         metrics.alarms.when(is_away, Alarm.REPLICA_MISSING, why)
 
-    store = Store(settings.redis_url)
+    store = Store(settings.redis_url, took=metrics.script_took)
     catalogue = Catalogue(store, metrics)
     segment_key = SegmentKey.parse(settings.segment_key) if settings.segment_key else None
     wire = make_wire(settings.redis_url, (GRAB,), on_connect, redis_clock.observe)

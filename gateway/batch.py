@@ -108,11 +108,29 @@ class Batcher:
             return 0
         return int((time.monotonic() - waiting.since[0]) * 1000)
 
-    def submit(self, user_id: str, device_id: str, key: str) -> "asyncio.Future[Decision]":
+    def submit(
+        self, user_id: str, device_id: str, key: str, since: float | None = None
+    ) -> "asyncio.Future[Decision]":
         """Put a grab into the batch of this turn. The future never raises, and ends in time."""
         answer = _Answer()
-        self.enter(user_id.encode(), device_id.encode(), key.encode(), answer)
+        grab = (user_id.encode(), device_id.encode(), key.encode(), answer)
+        if since is None:
+            self.enter(*grab)
+        else:
+            self.enter_late(*grab, since)
         return answer.future
+
+    def enter_late(
+        self, user: bytes, device: bytes, request_id: bytes, waiter: Waiter, since: float
+    ) -> None:
+        """enter() for one that has waited for its limits `since` a moment (monotonic s): his time
+        to the answer, and his deadline, run from there."""
+        waiting = self._waiting
+        before = len(waiting)
+        self.enter(user, device, request_id, waiter)
+        if len(waiting) > before:  # not turned away
+            earlier = waiting.since[-2] if before else since  # they stay in order
+            waiting.since[-1] = max(since, earlier)
 
     def enter(self, user: bytes, device: bytes, request_id: bytes, waiter: Waiter) -> None:
         """Put a grab into the batch of this turn; the waiter hears of it, in time."""

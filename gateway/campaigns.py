@@ -9,6 +9,7 @@ import structlog
 from flashgrab.alarms import Alarms
 from flashgrab.errors import FlashgrabError, StoreRefused
 from flashgrab.limits import Policies, of_grabs, of_passes
+from flashgrab.outcomes import Outcome
 from flashgrab.scripts import READS
 from flashgrab.state import CampaignState, OutboxStanding, RoundState
 from flashgrab.store import Store
@@ -28,6 +29,23 @@ PART = 100
 OVER_MS = 60_000
 ENDED_TURNS = 12
 """A campaign that ended over OVER_MS ago is looked at in one turn of so many: about 10 s."""
+
+BEGUN = (
+    Outcome.GRANTED,
+    Outcome.REPLAYED,
+    Outcome.SOLD_OUT,
+    Outcome.USER_LIMIT,
+    Outcome.NOT_STARTED,
+    Outcome.RATE_LIMITED,
+    Outcome.BUSY,
+    Outcome.NOT_WARMED,
+    Outcome.BACKEND_UNAVAILABLE,
+)
+"""What a sale is made of, and what alerts look for. A series costs a scrape some 10 us: so they
+begin at 0 only where a sale is near, and of BEGUN_MAX campaigns at once; the others', and other
+outcomes, when they are first counted."""
+BEGUN_MS = 600_000
+BEGUN_MAX = 64
 
 NOT_READ = "unknown"
 """Stands in for all campaigns until they were read: NOT_WARMED, where a 404 might be a lie."""
@@ -201,6 +219,7 @@ class Catalogue:
         self._unreadable: dict[str, Exception | None] = {}
         self._read_at: dict[str, OutboxStanding] = {}  # before the last reading that went well
         self._turn = 0
+        self._begun: dict[str, int] = {}  # and when they end
         self._default: Campaign | None = Campaign(NOT_READ)
 
     @property
@@ -244,7 +263,12 @@ class Catalogue:
         """Read what has changed; what has ended, and can't change any more, only now and then."""
         self._turn += 1
         now_ms = await self._store.now_ms()
-        for some in _in_parts(sorted(await self._store.registry())):
+        self._begun = {name: end for name, end in self._begun.items() if end > now_ms}
+        registry = await self._store.registry()
+        for gone in self._campaigns.keys() - registry:
+            if not self._campaigns[gone].missing:
+                await self.refresh(gone, now_ms)
+        for some in _in_parts(sorted(registry)):
             over = {c for c in some if self._is_over(c, now_ms)}
             for campaign_id in over:
                 self._going.pop(campaign_id, None)
@@ -254,6 +278,7 @@ class Catalogue:
                 standing = standings.get(campaign_id)
                 if standing is not None and standing == self._read_at.get(campaign_id):
                     self._campaigns[campaign_id].hear(now_ms)
+                    self._begin(self._campaigns[campaign_id], now_ms)
                     continue
                 self._read_at.pop(campaign_id, None)
                 if await self.refresh(campaign_id, now_ms) and standing is not None:
@@ -280,9 +305,29 @@ class Catalogue:
         campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
         self._going[campaign_id] = self.by_name[campaign.name] = campaign
         campaign.update(state, now_ms)
-        for round_, left in zip(state.rounds if state else (), campaign.left, strict=False):
-            self._metrics.set("flashgrab_left", (campaign_id, str(round_.number)), left)
+        self._show_left(campaign)
+        self._begin(campaign, now_ms)
         return state is not None
+
+    def _show_left(self, campaign: Campaign) -> None:
+        """What is left of each round; of a campaign whose keys are gone nobody knows."""
+        rounds = campaign.state.rounds if campaign.state else ()
+        for round_, left in zip(rounds, campaign.left, strict=False):
+            labels = (campaign.campaign_id, str(round_.number))
+            if campaign.missing:
+                self._metrics.drop("flashgrab_left", labels)
+            else:
+                self._metrics.set("flashgrab_left", labels, left)
+
+    def _begin(self, campaign: Campaign, now_ms: int) -> None:
+        """Its counters stand at 0 before its sale: see Spec.at_start."""
+        name, state = campaign.campaign_id, campaign.state
+        if state is None or name in self._begun or len(self._begun) >= BEGUN_MAX:
+            return
+        if state.rounds[0].opens_at - BEGUN_MS <= now_ms < campaign.ends_at:
+            self._begun[name] = campaign.ends_at
+            for outcome in BEGUN:
+                self._metrics.add("flashgrab_grabs", (name, outcome.name), 0)
 
     async def _follow(self) -> None:
         async for campaign_id in self._store.changes():

@@ -7,6 +7,7 @@ route untouched, and gets the same answer there (tests/gateway/lane/).
 
 import asyncio
 import secrets
+from time import monotonic
 from typing import Any
 
 from starlette.responses import Response
@@ -36,7 +37,7 @@ class Lane(Hardened):
 
     __slots__ = (
         "_active", "_campaign", "_closing", "_desk", "_frame", "_gateway", "_grab", "_later",
-        "_loop_time", "_more", "_open", "_ready", "_verify",
+        "_loop_time", "_more", "_open", "_ready", "_since", "_verify",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,6 +51,7 @@ class Lane(Hardened):
         self._campaign: Campaign | None = None  # of the grab in flight
         self._frame = NO_FRAME  # of the last grab's head
         self._grab = NO_GRAB  # while its limits are looked at
+        self._since = 0.0  # since when they are (monotonic s)
         self._more = b""  # header lines that its answer gets besides
         self._active = False  # since the keep-alive timer was looked at
         self._later = b""
@@ -153,7 +155,7 @@ class Lane(Hardened):
 
     def _count(self, campaign: Campaign, limits: Policies, grab: _Grab) -> None:
         """Let the limits look at it first, all at once or in a while."""
-        self._campaign, self._grab = campaign, grab
+        self._campaign, self._grab, self._since = campaign, grab, monotonic()
         found = networks(self.address)
         verdict = self._gateway.limiter.enter(limits, grab[0], grab[1], found, self)
         if verdict is not None:
@@ -180,7 +182,7 @@ class Lane(Hardened):
             gateway.count_local(campaign, decision.outcome)
             waiter.decided(decision)
         else:
-            gateway.batcher(campaign).enter(user, device, key, waiter)
+            gateway.batcher(campaign).enter_late(user, device, key, waiter, self._since)
 
     def near(self, campaign: Campaign, decision: Decision, verdict: Verdict) -> None:
         """The answer of a grab that has nearly used up a limit."""

@@ -7,6 +7,7 @@ Nothing of the stock depends on it.
 
 import asyncio
 import sys
+import time
 from array import array
 from collections import deque
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ class Limiter:
         self._wait_ms = wait_ms
         self._queue_max = queue_max
         self._metrics = metrics
+        self.took = metrics.script_took
         self._alone = metrics.tally(("flashgrab_limited_alone", ()))
         self._queues: dict[Policies, _Queue] = {}
         self.waiting = 0
@@ -212,7 +214,7 @@ class _Queue:
             self._ask(call, again=False)
 
     def _ask(self, call: _Call, *, again: bool) -> None:
-        policies, of = self._policies.text, "".join(call.of)
+        policies, of, started = self._policies.text, "".join(call.of), time.perf_counter()
         args = [policies, of, self._slots, _packed(call.counts), _packed(call.asked)]
         try:
             said = self._wire.call(LIMIT, list(call.places), args, self._wait_ms)  # type: ignore[arg-type]
@@ -220,12 +222,16 @@ class _Queue:
             self._give_up(call, error)
             return
         self._in_flight = True
-        said.add_done_callback(partial(self._heard, call, again))
+        said.add_done_callback(partial(self._heard, call, again, started))
 
-    def _heard(self, call: _Call, again: bool, reply: "asyncio.Future[list[Any]]") -> None:
+    def _heard(
+        self, call: _Call, again: bool, started: float, reply: "asyncio.Future[list[Any]]"
+    ) -> None:
         self._in_flight = False
         try:
-            self._tell(call, _read(reply.result(), len(call.waiters)))
+            results = _read(reply.result(), len(call.waiters))
+            self._limiter.took(LIMIT.name, time.perf_counter() - started)
+            self._tell(call, results)
         except ScriptMissing as error:
             if again:
                 self._give_up(call, error)

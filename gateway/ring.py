@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from flashgrab.clock import Clock
+from flashgrab.measured import METRICS, Labels
 from flashgrab.recent import ROWS_MAX, STEP_MS, Row, Told, floor
-from flashgrab.telemetry import METRICS, Labels, Metrics, Tally
+from flashgrab.telemetry import Metrics, Tally
 
 GRABS, SECONDS, BATCHES = "flashgrab_grabs", "flashgrab_grab_seconds", "flashgrab_batch_size"
 BUCKETS = len(METRICS[SECONDS].bounds) + 1

@@ -1,6 +1,7 @@
 """The gateway's HTTP (contract §2) as ordinary Starlette routes: the readable form."""
 
 import secrets
+import time
 from typing import Any, NamedTuple
 
 import orjson
@@ -120,17 +121,18 @@ async def _limited_grab(
     scope: Scope,
 ) -> Response:
     """A grab in a campaign with rate limits: they come before all that the campaign says."""
+    since = time.monotonic()
     verdict = await gateway.limiter.check(
         limits, who.user_id.encode(), who.device_id.encode(), networks(host_of(scope["client"]))
     )
     if verdict.left == REFUSED:
         gateway.count_limited(campaign, verdict)
         return refusal(verdict)
-    return noted(await _counted_grab(gateway, campaign, who, key), verdict)
+    return noted(await _counted_grab(gateway, campaign, who, key, since), verdict)
 
 
 async def _counted_grab(
-    gateway: Gateway, campaign: Campaign, who: Pass, key: str | None
+    gateway: Gateway, campaign: Campaign, who: Pass, key: str | None, since: float | None = None
 ) -> Response:
     """What the campaign says."""
     if campaign.missing:
@@ -144,7 +146,7 @@ async def _counted_grab(
     if decision is not None:
         gateway.count_local(campaign, decision.outcome)
     else:
-        decision = await gateway.batcher(campaign).submit(user, device, key)
+        decision = await gateway.batcher(campaign).submit(user, device, key, since)
     return grab_reply(campaign, decision, gateway.redis_clock.now_ms())
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
-from msgspec.json import encode
 from starlette.applications import Starlette
 
 from flashgrab.alarms import Alarm
@@ -24,10 +23,11 @@ from flashgrab.settings import PROXY_V2, GatewaySettings, load
 from flashgrab.telemetry import Metrics, configure_logs, serve_metrics
 from flashgrab.tracing import tracing
 from gateway.app import make_app
-from gateway.family import REPORT_MS, Family
+from gateway.family import Family
 from gateway.front import fronted
 from gateway.lane import Lane
 from gateway.proxied import Proxied
+from gateway.reports import COUNTS_MS, RECENT, Reporter, taken
 from gateway.risk.rules import RulesInvalid, load_rules
 from gateway.tls import Certificate
 
@@ -199,7 +199,7 @@ class _Parent:
         self._gone = Metrics()
         self._own = Metrics()
         self._own.of("gateway")
-        self._latest: dict[int, dict[str, Any]] = {}
+        self._latest: dict[int, Metrics] = {}
         self._adding = threading.Lock()  # a scrape must not fall between the two
         self._stopping = asyncio.Event()
         self.family = Family(self._own, self.snapshot)
@@ -223,8 +223,8 @@ class _Parent:
         with self._adding:
             total.merge(self._gone.snapshot())
             total.merge(self._own.snapshot())
-            for snapshot in self._latest.values():
-                total.merge(snapshot)
+            for latest in self._latest.values():
+                total.merge(latest.snapshot())
         return total.snapshot()
 
     async def _keep(self, slot: int) -> None:
@@ -244,7 +244,7 @@ class _Parent:
             self.family.gone(child.pid)
             with self._adding:
                 if (last := self._latest.pop(child.pid, None)) is not None:
-                    self._gone.merge(last, gauges=False)
+                    self._gone.merge(last.snapshot(), gauges=False)
             if not self._stopping.is_set():
                 reason = f"pid {child.pid}, status {status}"
                 self._own.alarms.begin(Alarm.PROCESS_DIED, reason, by=str(slot))
@@ -260,10 +260,12 @@ class _Parent:
         async for line in child.stdout:
             if not line.endswith(b"\n"):
                 return  # killed in the middle of a line
-            snapshot = json.loads(line)
-            self.family.take(child.pid, snapshot.pop("recent"))
+            report, before = json.loads(line), self._latest.get(child.pid)
+            if (recent := report.pop(RECENT, None)) is not None:
+                self.family.take(child.pid, recent)
+                before = None
             with self._adding:
-                self._latest[child.pid] = snapshot
+                self._latest[child.pid] = taken(before, report)
             self._own.alarms.end(Alarm.PROCESS_DIED, by=str(slot))
 
 
@@ -274,32 +276,26 @@ def child(fd: int) -> None:
     metrics = Metrics()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    writing = threading.Lock()  # the last report is written by another thread than the others
-    own, told_until = Own("gateway", metrics), 0
-
-    def report() -> None:
-        nonlocal told_until
-        with writing:
-            recent = own.say(told_until)
-            told_until = recent.until
-            out.write(encode(metrics.snapshot() | {"recent": recent}) + b"\n")
-            out.flush()
-
-    _every(REPORT_MS / 1000, report)
+    reporter = Reporter(metrics, out)
+    _every(COUNTS_MS / 1000, reporter.tick)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     run_process(settings, socket.socket(fileno=fd), metrics)
     with contextlib.suppress(OSError):
-        report()
+        reporter.whole()
 
 
 def _every(seconds: float, step: Callable[[], None]) -> None:
     def loop() -> None:
-        pause = threading.Event()
+        pause, said = threading.Event(), ""
         while not pause.wait(seconds):
             try:
                 step()
-            except OSError:
-                return
+            except BrokenPipeError:
+                return  # the parent is gone
+            except Exception as error:  # of one report: the next ones tell more than this one
+                if repr(error) != said:
+                    said = repr(error)
+                    log.exception("report_failed")
 
     threading.Thread(target=loop, daemon=True).start()
 

@@ -187,13 +187,15 @@ class TracedBatcher(Batcher):
         super().__init__(*given)
         self._traced = waiting
 
-    def submit(self, user_id: str, device_id: str, key: str) -> "asyncio.Future[Decision]":
+    def submit(
+        self, user_id: str, device_id: str, key: str, since: float | None = None
+    ) -> "asyncio.Future[Decision]":
         span = _current.get()
         if span is None:
-            return super().submit(user_id, device_id, key)
+            return super().submit(user_id, device_id, key, since)
         place = (user_id.encode(), key.encode())
         self._traced[place] = span
-        future = super().submit(user_id, device_id, key)
+        future = super().submit(user_id, device_id, key, since)
         future.add_done_callback(lambda _: self._traced.pop(place, None))
         return future
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flashgrab.telemetry import METRICS
+from flashgrab.measured import METRICS
 from scripts.alerts import RUNBOOK, rules
 from scripts.panels import DASHBOARDS, Dashboard, Panel
 

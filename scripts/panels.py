@@ -94,7 +94,7 @@ SALE = Dashboard(
         ),
         Panel(
             "Script calls",
-            "As a gateway sees them: Redis, its disk, and the way there.",
+            "As their callers see them: Redis, its disk, and the way there.",
             {
                 "{{script}} p99": "histogram_quantile(0.99, sum by (le, script)"
                 f" (rate(flashgrab_script_seconds_bucket{R})))"

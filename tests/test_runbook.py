@@ -7,7 +7,7 @@ import pytest
 
 from flashgrab.alarms import RUNBOOK, Alarm
 from flashgrab.cli.app import COMMANDS, load
-from flashgrab.telemetry import METRICS
+from flashgrab.measured import METRICS
 from worker.damage import INVARIANTS, Damage
 from worker.remedies import REMEDIES, explained
 

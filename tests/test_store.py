@@ -85,6 +85,18 @@ async def test_read_without_a_round(store: Store, redis: Client) -> None:
     assert await store.read(ID) is None
 
 
+async def test_script_calls_are_timed(server: Valkey, redis: Client) -> None:
+    """Each by its script's name, also where the server has to learn it first."""
+    took: list[tuple[str, float]] = []
+    async with Store(server.url, took=lambda *call: took.append(call)) as store:
+        assert await publish(store)
+        redis.call("SCRIPT", "FLUSH")
+        await store.settle(ID, 1, 0, "")
+        await store.books(ID, 1, 0)
+    assert [name for name, _ in took] == ["publish", "settle", "books"]
+    assert all(0 < seconds < 60 for _, seconds in took)
+
+
 async def test_changes_of_a_campaign(store: Store) -> None:
     """apply, confirm and settle return the scripts' codes and do what they say."""
     await publish(store)

@@ -14,7 +14,9 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from flashgrab.telemetry import METRICS, SECONDS, SIZES, Metrics, render, serve_metrics
+from flashgrab.alarms import Part
+from flashgrab.measured import METRICS, SECONDS, SIZES, Labels
+from flashgrab.telemetry import Metrics, render, serve_metrics
 
 
 class Given(Collector):
@@ -98,6 +100,38 @@ def test_label_values_are_escaped() -> None:
     assert samples(metrics)[("flashgrab_dead_letters_total", ('a"b\\c\nd',))] == 1
 
 
+@pytest.mark.parametrize("part", ["gateway", "relay", "worker", "centre"])
+def test_a_part_counts_from_zero(part: Part) -> None:
+    """What has no labels, or labels of a closed list, is there before the first count: a series
+    that begins with it never grows, and a sale of two seconds would be seen by nobody."""
+    metrics = Metrics()
+    metrics.of(part)
+    found = samples(metrics)
+    for name, spec in METRICS.items():
+        if part not in spec.parts or name.startswith("process_") or spec.kind == "gauge":
+            continue
+        shown = f"{name}_total" if spec.kind == "counter" else f"{name}_count"
+        for labels in spec.at_start(part):
+            assert found[shown, labels] == 0
+        assert spec.labels or (shown, ()) in found
+    if part == "gateway":
+        assert found["flashgrab_refused_locally_total", ("SOLD_OUT",)] == 0
+        assert found["flashgrab_script_seconds_count", ("limit",)] == 0
+        assert found["flashgrab_grab_seconds_bucket", ("+Inf",)] == 0
+
+
+def test_a_gauge_is_of_what_there_is() -> None:
+    """What is set as all of it replaces what was before, and nothing else."""
+    metrics = Metrics()
+    metrics.set("flashgrab_left", ("a", "1"), 1)
+    steps: list[dict[Labels, float]] = [{("a",): 1.0, ("b",): 2.0}, {("b",): 3.0}, {}]
+    for lags in steps:
+        metrics.only("flashgrab_persist_lag_serials", lags)
+        shown = {labels: v for (name, labels), v in metrics.values.items() if "lag" in name}
+        assert shown == lags
+    assert list(metrics.values) == [("flashgrab_left", ("a", "1"))]
+
+
 EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from(["a", "b"]), st.integers(1, 1000)),
@@ -164,8 +198,13 @@ def test_gauges_of_the_living_are_theirs() -> None:
         child = Metrics()
         child.set("flashgrab_left", ("a", "1"), left)
         child.set("flashgrab_inflight", (), 2)
+        child.set("flashgrab_admitted_max", ("a",), 100)
         total.merge(child.snapshot())
-    assert total.values == {("flashgrab_left", ("a", "1")): 8, ("flashgrab_inflight", ()): 4}
+    assert total.values == {
+        ("flashgrab_left", ("a", "1")): 8,
+        ("flashgrab_inflight", ()): 4,
+        ("flashgrab_admitted_max", ("a",)): 200,
+    }
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the listener lives as long as the process

@@ -21,7 +21,10 @@ async def run(settings: RelaySettings, hook: Hook = go_on, make_relay: type[Rela
     say = Own("relay", metrics).say
     serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host, say)
     with tracing(settings.traces_url, "relay") as tracer:
-        async with Store(settings.redis_url) as store, metrics.alarms.ticking():
+        async with (
+            Store(settings.redis_url, took=metrics.script_took) as store,
+            metrics.alarms.ticking(),
+        ):
             relay = make_relay(
                 store,
                 settings.kafka_bootstrap,

@@ -9,6 +9,7 @@ from flashgrab.broker import Records
 from flashgrab.events import OutboxEntry
 from flashgrab.tracing import (
     HEADER,
+    TRACED_MAX,
     Attributes,
     Span,
     Tracer,
@@ -57,10 +58,12 @@ def traced_in(fetched: Mapping[int, Records]) -> list[str]:
 
 @contextmanager
 def processing(tracer: Tracer | None, traces: Sequence[str], facts: int) -> Iterator[None]:
-    """The block writes so many facts into the ledger, of which these are traced."""
+    """The block writes so many facts into the ledger, of which these are traced: at most TRACED_MAX
+    are, since the spans of a transaction that may have 10,000 facts are made at once."""
     if tracer is None or not traces:
         yield
         return
+    traces = traces[:TRACED_MAX]
     attributes: dict[str, str | int] = {
         **_messaging("process", facts),
         "messaging.consumer.group.name": keys.PERSIST_GROUP,

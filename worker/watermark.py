@@ -13,6 +13,7 @@ from flashgrab.errors import BrokerUnavailable
 from flashgrab.ledger import progress
 from flashgrab.ledger.pool import Pool
 from flashgrab.ledger.progress import Standing
+from flashgrab.measured import Labels
 from flashgrab.state import OutboxStanding
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
@@ -126,7 +127,8 @@ class Watermark:
         standings = await progress.standings(self._pool)
         in_redis = await self._store.standings([s.campaign_id for s in standings])
         caught_up = await self._caught_up()
-        behind, lags = [], {}
+        behind = []
+        lags: dict[Labels, float] = {}
         for standing in standings:
             campaign_id = standing.campaign_id
             there = in_redis.get(campaign_id)

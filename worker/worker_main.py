@@ -50,7 +50,10 @@ async def _run(
     serve_metrics(settings.metrics_port, metrics.snapshot, settings.metrics_host, say)
     pool = Pool(settings.postgres_url, POOL_SIZE, command_s=SILENT_MS / 1000, idle_ms=SILENT_MS)
     topic_log = TopicLog(settings.kafka_bootstrap, keys.GRABS_TOPIC, deadline_ms=1000)
-    async with Store(settings.redis_url) as store, metrics.alarms.ticking():
+    async with (
+        Store(settings.redis_url, took=metrics.script_took) as store,
+        metrics.alarms.ticking(),
+    ):
         persist = make_persist(
             pool,
             settings.kafka_bootstrap,

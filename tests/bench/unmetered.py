@@ -8,7 +8,8 @@ from flashgrab.start import lean
 
 lean()
 
-from flashgrab.telemetry import Labels, Metrics, configure_logs  # noqa: E402 -- after lean()
+from flashgrab.measured import Labels  # noqa: E402 -- after lean()
+from flashgrab.telemetry import Metrics, configure_logs  # noqa: E402
 from gateway.serve import listen, open_files, run_process  # noqa: E402
 
 

@@ -10,9 +10,9 @@ from centre.problems import Code
 from flashgrab.alarms import Alarm
 from flashgrab.cli.app import COMMANDS, load
 from flashgrab.docs.problems import BESIDES, COMMON, catalogue, code_of, slug_of
+from flashgrab.measured import METRICS
 from flashgrab.outcomes import Outcome
 from flashgrab.settings import PREFIX, CentreSettings, GatewaySettings
-from flashgrab.telemetry import METRICS
 from gateway.documents import ROUTES as GATEWAY_ROUTES
 from tests.docs.conftest import Services
 from tests.docs.shelf import links

@@ -62,6 +62,26 @@ async def test_one_turn_is_one_call(served: Served) -> None:
     assert [d.grants[0].serial for d in decisions] == list(range(1, 51))
 
 
+async def test_who_has_waited_for_his_limits_is_measured_from_there(served: Served) -> None:
+    """His time to the answer began before he came into the batch; the moments of a batch stay in
+    order, since the oldest one's deadline is all of theirs."""
+    campaign_id = await served.campaign(quota=100)
+    wire = HeldWire(served.gateway.wire)
+    batcher = served.through(wire, campaign_id)
+    now = time.monotonic()
+    answers = [batcher.submit("a", "", "k", now - 0.3)]
+    answers.append(batcher.submit("b", "", "k"))
+    answers.append(batcher.submit("c", "", "k", now - 0.3))  # later than b, who came meanwhile
+    since = list(batcher._waiting.since)
+    assert since[0] == now - 0.3
+    assert now <= since[1] == since[2]
+    wire.release.set()
+    await asyncio.gather(*answers)
+    seconds = served.metrics.histograms["flashgrab_grab_seconds", ()]
+    assert seconds.total >= 0.3
+    assert sum(seconds.counts) == 3
+
+
 async def test_the_next_batch_fills_while_calls_are_in_flight(served: Served) -> None:
     """At most CALLS_MAX calls of a campaign are in flight; what comes meanwhile is one more."""
     campaign_id = await served.campaign(quota=100)

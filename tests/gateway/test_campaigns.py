@@ -15,7 +15,7 @@ from flashgrab.model import Round
 from flashgrab.state import CampaignState, OutboxStanding, RoundState
 from flashgrab.store import Store
 from flashgrab.telemetry import Metrics
-from gateway.campaigns import ENDED_TURNS, Campaign, Catalogue
+from gateway.campaigns import BEGUN, BEGUN_MAX, BEGUN_MS, ENDED_TURNS, Campaign, Catalogue
 from tests.gateway.serving import HOUR_MS, Served, until
 from tests.lua.server import Valkey
 
@@ -171,22 +171,23 @@ class ToldStore(Store):
     def __init__(self, readings: dict[str, Any]) -> None:
         self.readings = readings
         self.registries = 0
+        self.at_ms = 0
 
     async def registry(self) -> set[str]:
         self.registries += 1
         return set(self.readings)
 
     async def read(self, campaign_id: str) -> CampaignState | None:
-        reading = self.readings[campaign_id]
+        reading = self.readings.get(campaign_id)
         if isinstance(reading, Exception):
             raise reading
-        return reading  # type: ignore[no-any-return]
+        return reading
 
     async def standings(self, campaign_ids: Iterable[str]) -> dict[str, OutboxStanding]:
         return {}
 
     async def now_ms(self) -> int:
-        return 0
+        return self.at_ms
 
     async def changes(self) -> AsyncIterator[str]:
         await asyncio.Event().wait()
@@ -222,6 +223,54 @@ async def test_the_refresh_goes_on_after_any_error(error: Exception) -> None:
         await until("loaded", lambda: catalogue.loaded)
     finally:
         await catalogue.stop()
+
+
+async def test_what_is_left_is_shown_of_what_there_is() -> None:
+    """Not of a campaign whose keys are gone, nor of one that the registry has no more."""
+    store, metrics = ToldStore({"a": state(), "b": state(campaign_id="b")}), Metrics()
+    catalogue = Catalogue(store, metrics)
+
+    def shown() -> set[tuple[str, ...]]:
+        return {labels for name, labels in metrics.values if name == "flashgrab_left"}
+
+    await catalogue._refresh_all()
+    assert shown() == {("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")}
+    store.readings["a"] = None
+    await catalogue._refresh_all()
+    assert shown() == {("b", "1"), ("b", "2")}
+    store.readings = {}
+    await catalogue._refresh_all()
+    assert shown() == set()
+
+
+async def test_counters_of_a_sale_stand_at_zero_before_it() -> None:
+    """Those of a sale that is near, once it is; not of one that is over or far away, and not of
+    more than a bound of them at once."""
+    store, metrics = ToldStore({"c": state(), "far": _from(2 * BEGUN_MS, "far")}), Metrics()
+    catalogue = Catalogue(store, metrics)
+
+    def begun() -> set[str]:
+        found = [labels for name, labels in metrics.values if name == "flashgrab_grabs"]
+        assert {outcome for _, outcome in found} <= {outcome.name for outcome in BEGUN}
+        return {campaign_id for campaign_id, _ in found}
+
+    await catalogue._refresh_all()
+    assert begun() == {"c"}
+    metrics.add("flashgrab_grabs", ("c", "GRANTED"), 5)
+    store.at_ms = BEGUN_MS + 5000
+    store.readings |= {f"over{n}": state(campaign_id=f"over{n}") for n in range(3)}
+    await catalogue._refresh_all()
+    assert begun() == {"c", "far"}
+    assert metrics.values["flashgrab_grabs", ("c", "GRANTED")] == 5
+    many = {f"n{n}": _from(2 * BEGUN_MS, f"n{n}") for n in range(2 * BEGUN_MAX)}
+    store.readings |= many
+    await catalogue._refresh_all()
+    assert len(begun() - {"c"}) == BEGUN_MAX
+
+
+def _from(opens_at: int, campaign_id: str) -> CampaignState:
+    rounds = (RoundState(1, opens_at, opens_at + 1000, 5, 5, 0, 0),)
+    return state(campaign_id=campaign_id, rounds=rounds)
 
 
 async def test_a_swallowed_cancellation_does_not_keep_the_process_alive() -> None:

@@ -11,6 +11,7 @@ import pytest
 from flashgrab import keys
 from flashgrab.alarms import Alarm
 from flashgrab.scripts import LIMIT
+from gateway.ratelimit import ROOM
 from tests.gateway.asking import ask_pass, assert_problem, identity
 from tests.gateway.serving import Served, serving, until
 from tests.lua.server import Client, Valkey, valkey
@@ -67,6 +68,32 @@ def calls(client: Client) -> int:
     """Script calls that the limiter's server has seen."""
     found = re.search(r"cmdstat_evalsha:calls=(\d+)", client.call("INFO", "commandstats"))
     return int(found[1]) if found else 0
+
+
+async def test_the_limiters_calls_are_timed(limited: Served, counted: Client) -> None:
+    """Each script call of the limiter is one in its histogram, and a grab's time begins before
+    it."""
+    histograms = limited.metrics.histograms
+    before = sum(histograms["flashgrab_script_seconds", ("limit",)].counts)
+    seconds = histograms["flashgrab_grab_seconds", ()].total
+    campaign_id = await campaign(limited, user="9/1h")
+    was, asked = limited.gateway.limiter.enter, calls(counted)
+
+    def slow(*given: Any) -> Any:  # as if the limiter took half a second
+        later = asyncio.get_running_loop().call_later
+        waiter = given[-1]
+        later(0.5, lambda: waiter.limited(ROOM))
+        return None
+
+    assert (await limited.grab(campaign_id, "ann")).status_code == 201
+    assert sum(histograms["flashgrab_script_seconds", ("limit",)].counts) == before + 1
+    assert calls(counted) == asked + 1
+    limited.gateway.limiter.enter = slow  # type: ignore[method-assign, assignment]
+    try:
+        assert (await limited.grab(campaign_id, "bob")).status_code == 201
+    finally:
+        limited.gateway.limiter.enter = was  # type: ignore[method-assign]
+    assert histograms["flashgrab_grab_seconds", ()].total >= seconds + 0.5
 
 
 async def test_the_third_of_two_is_refused(limited: Served, counted: Client) -> None:

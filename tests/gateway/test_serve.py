@@ -14,8 +14,9 @@ import httpx2
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
-from gateway.serve import listen
+from gateway.serve import _every, listen
 from tests.gateway.process import (
     COMMAND,
     UP_S,
@@ -291,6 +292,26 @@ def test_metrics_are_those_of_the_contract(server: Valkey, single: Running) -> N
         if c.status == psutil.CONN_LISTEN and c.laddr.port == port
     ]
     assert listening == ["127.0.0.1"]
+
+
+def test_one_fault_does_not_silence_a_process() -> None:
+    """A step that fails is said once and tried again; without anybody to tell it ends."""
+    told, ended = threading.Event(), threading.Event()
+    faults: list[Exception] = [RuntimeError("dictionary changed size"), OSError("too many files")]
+
+    def step() -> None:
+        if faults:
+            raise faults.pop()
+        if told.is_set():
+            ended.set()
+            raise BrokenPipeError
+        told.set()
+
+    with capture_logs() as logs:
+        _every(0.001, step)
+        assert told.wait(30)
+        assert ended.wait(30)
+    assert [line["event"] for line in logs] == ["report_failed"] * 2
 
 
 def test_clients_do_not_fill_the_log(single: Running) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flashgrab.alarms import RUNBOOK, Alarm
-from flashgrab.telemetry import METRICS
+from flashgrab.measured import METRICS
 from scripts.alerts import rules
 from scripts.dashboards import ROOT, files, yaml
 from scripts.panels import DASHBOARDS

@@ -1,6 +1,7 @@
 """One trace from the grab to the ledger; nothing of it where it is off."""
 
 import secrets
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from flashgrab.tracing import begin_all, read_traces, write_traces
+from flashgrab.tracing import TRACED_MAX, begin_all, read_traces, write_traces
 from gateway.lane import Lane
 from gateway.serve import protocol_of
 from gateway.traced import Declining, Sampler, Traces
@@ -16,6 +17,7 @@ from tests.e2e.buyers import Buyer
 from tests.e2e.running import Stack, simple, until
 from tests.gateway.serving import settings
 from tests.observability.collector import Collector
+from worker.traced import processing
 
 SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 WAY = [
@@ -130,6 +132,49 @@ def test_what_traces_share_is_linked() -> None:
     assert [span.parent for span in recorder.spans] == parents
     for span in recorder.spans:
         assert set(span.links) == set(parents) - {span.parent}
+
+
+def test_a_transaction_has_a_bound_of_traces() -> None:
+    """However many of its facts are traced: their spans are all made before it begins."""
+    recorder = Recorder()
+    traces = [f"00-{n:032x}-{n:016x}-01" for n in range(1, 3 * TRACED_MAX)]
+    with processing(recorder, traces, 10_000):
+        assert len(recorder.spans) == 2 * TRACED_MAX
+
+
+SENDING = """
+import signal, sys, threading
+from flashgrab.tracing import tracing
+stopped = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+with tracing(sys.argv[1], "gateway") as tracer:
+    for n in range(2000):
+        tracer.begin("a", "server", None, {}).end()
+    print("ready", flush=True)
+    while not stopped.wait(0.05):
+        pass
+"""
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["silent", "away"])
+def test_a_collector_that_is_away_holds_up_no_end(listens: bool) -> None:
+    """A part with spans that nobody takes ends soon after SIGTERM, with status 0: long before any
+    grace period, and the library's own 30 s."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen(8)  # and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        command = [sys.executable, "-c", SENDING, url]
+        part = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert part.stdout is not None
+            assert part.stdout.readline() == "ready\n"
+            part.terminate()
+            assert part.wait(7) == 0  # 3 s of its own; unbounded it is 10
+        finally:
+            part.kill()
+            part.communicate()
 
 
 def test_traces_come_out_of_an_entry_as_they_went_in() -> None:
