@@ -2,13 +2,13 @@
 
 const WITHIN_MS = 6000;
 
-export async function ask(path, { method = "GET", headers = {}, body } = {}) {
+export async function ask(path, { method = "GET", headers = {}, body, cache = "no-store" } = {}) {
   const stop = new AbortController();
   const timer = setTimeout(() => stop.abort(), WITHIN_MS);
   try {
     const response = await fetch(path, {
       method, headers, body, signal: stop.signal,
-      cache: "no-store", credentials: "omit", redirect: "error",
+      cache, credentials: "omit", redirect: "error",
     });
     const said = await response.json();
     const seconds = Number(response.headers.get("retry-after"));

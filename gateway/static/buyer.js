@@ -2,6 +2,7 @@
 // and until there is an answer, keeps what was won. What is shown is in view.js.
 
 import { ask, isOpen, jittered, pauseOf, sleep } from "./ask.js";
+import { askCaptcha, heardCaptcha } from "./captcha.js";
 import { ServerClock } from "./clock.js";
 import { Coupons } from "./coupon.js";
 import { forget, keep, listen, takeFragment, whoIsIt } from "./identity.js";
@@ -33,8 +34,7 @@ const known = {
   coupons: null, doing: null, checking: false, refusal: null, soldOut: null, clock,
 };
 let passing = null;
-let captchaHeard = null;
-let renewed = false;
+let renewed = false; // in the demo, since the last pass
 
 // -- the campaign ----------------------------------------------------------------------------------
 
@@ -53,11 +53,12 @@ async function look() {
 async function keepLooking() {
   for (;;) {
     await sleep(untilNextLook());
-    if (!["coupon", "ended", "offline", "unknown"].includes(phase())) await look();
+    if (!["coupon", "ended", "offline"].includes(phase())) await look();
   }
 }
 
 function untilNextLook() {
+  if (known.gone) return jittered(LOOK_MS_MIN); // one 404 may be a gateway that has just begun
   if (!known.state) return jittered(1000, 1);
   const opens = currentRound()?.opens ?? 0;
   const left = opens - clock.now();
@@ -102,11 +103,13 @@ function isSoldOut(round) {
 // -- who, and his pass -----------------------------------------------------------------------------
 
 async function identify() {
-  known.buyer = await whoIsIt(page.demo === "1");
+  const found = await whoIsIt(page.demo === "1");
   known.asked = true;
+  if (found && found.token === known.buyer?.token) return;
+  known.buyer = found;
   passing = null;
   if (!known.buyer) return draw();
-  known.coupons = new Coupons(known.id, known.buyer.user);
+  if (known.coupons?.user !== found.user) known.coupons = new Coupons(known.id, found.user);
   known.coupons.held.forEach(follow);
   draw();
   if (Date.now() - Number(shared.get(asking())) < ASKING_MS) return grab(); // the page was reloaded before there was an answer
@@ -117,22 +120,26 @@ async function identify() {
 async function passBefore() {
   while (!known.state) await sleep(TICK_MS);
   if (["ended", "offline", "coupon"].includes(phase())) return;
+  const { buyer } = known;
   const left = (currentRound()?.opens ?? 0) - clock.now();
   if (left > PASS_BEFORE_MS) await sleep(Math.random() * Math.min(left - PASS_BEFORE_MS / 2, PASS_BEFORE_MS));
+  if (buyer !== known.buyer) return; // somebody else came meanwhile
   const { refusal } = await passNow();
-  if (refusal && !known.doing) await settle(refusal);
+  if (refusal && !known.doing && buyer === known.buyer) await settle(refusal);
   draw();
 }
 
 function passNow() {
-  passing ??= getPass({
+  if (passing) return passing;
+  const mine = passing = getPass({
     campaign: known.id, buyer: known.buyer, now: () => clock.now(), claim,
     stamp: known.state?.page_stamp, told, captcha,
   }).then((got) => {
-    if (got.refusal) passing = null;
+    if (got.pass) renewed = false;
+    else if (passing === mine) passing = null;
     return got;
   });
-  return passing;
+  return mine;
 }
 
 function told(what, value, pause) {
@@ -141,27 +148,26 @@ function told(what, value, pause) {
   draw();
 }
 
-/** Only a page of the shop that opened this one can show a captcha. */
 async function captcha(challenge) {
-  if (!window.opener || !origins.length) return null;
-  window.opener.postMessage({ flashgrab: "captcha", site_key: challenge.site_key }, "*");
+  if (!origins.length) return null;
   told("checking", true);
-  const answer = await new Promise((resolve) => { captchaHeard = resolve; });
+  const answer = await askCaptcha(challenge.site_key);
   told("checking", false);
   return answer;
 }
 
 function heard({ identity, captcha: answer }) {
-  if (typeof answer === "string") captchaHeard?.(answer);
-  if (typeof identity !== "string" || known.doing) return;
+  if (typeof answer === "string") heardCaptcha(answer);
+  if (typeof identity !== "string") return;
   keep(identity);
+  if (known.doing) return; // goes on as who pressed; the new one serves where he is refused
   known.refusal = null;
   identify();
 }
 
 // -- the grab --------------------------------------------------------------------------------------
 
-const keyPlace = () => `key.${known.id}.${known.buyer.user}`;
+const keyPlace = (buyer = known.buyer) => `key.${known.id}.${buyer.user}`;
 const asking = () => `asking.${known.id}.${known.buyer.user}`;
 
 /** The key of this campaign and user, the same in all tabs and after reloads. */
@@ -226,12 +232,11 @@ async function settle(answer) {
     await look();
   } else if (code === "IDENTITY_INVALID") {
     dropPass();
-    forget();
+    forget(known.buyer.token);
     known.buyer = null;
-    if (page.demo === "1" && !renewed) {
-      renewed = true;
-      await identify();
-    }
+    if (page.demo === "1" && renewed) return; // what it gives is refused
+    renewed = true;
+    await identify(); // by a token that came meanwhile, or by one that the demo makes
   } else {
     known.refusal = answer;
   }
@@ -243,10 +248,11 @@ function hold(coupon) {
 }
 
 function follow({ grab_id: grabId }) {
-  const { id, buyer } = known; // a pass is cheaper to judge than a token
-  const token = () => keptPass(id, buyer, clock.now()) ?? buyer.token;
-  known.coupons.follow(grabId, token, () => {
-    if (!known.coupons.held.length) shared.set(keyPlace(), null); // given back: a new one is new
+  const { id, buyer, coupons } = known;
+  const newest = () => (known.buyer?.user === buyer.user ? known.buyer : buyer).token;
+  const token = () => keptPass(id, buyer, clock.now()) ?? newest(); // a pass is cheaper to judge
+  coupons.follow(grabId, token, () => {
+    if (!coupons.held.length && !known.doing) shared.set(keyPlace(buyer), null); // given back: a new one is new
     draw();
   });
 }

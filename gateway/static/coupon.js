@@ -1,13 +1,13 @@
 // Coupons that this buyer holds: kept over reloads, followed until the ledger has them, shown.
 
-import { ask, jittered, sleep } from "./ask.js";
+import { ask, isOpen, jittered, sleep } from "./ask.js";
 import { ics, save } from "./ics.js";
 import { qrImage } from "./qr.js";
 import { shared } from "./store.js";
 import { moment, offer, say } from "./words.js";
 
 const FIRST_LOOK_MS = 600;
-const LOOKS_MAX = 8;
+const LOOK_MS_MAX = 30_000;
 const SLOWER = 1.7;
 
 export class Coupons {
@@ -15,6 +15,7 @@ export class Coupons {
   #following = new Set();
 
   constructor(campaign, user) {
+    this.user = user;
     this.#place = `coupons.${campaign}.${user}`;
   }
 
@@ -43,22 +44,23 @@ export class Coupons {
     shared.set(this.#place, JSON.stringify(this.all.filter((c) => c.grab_id !== grabId)));
   }
 
-  /** Look until the ledger has it, or it was given back, or often enough. */
+  /** Look until the ledger has it, it was given back, or nobody may look any more. */
   async follow(grabId, token, changed) {
     if (this.#following.has(grabId)) return;
     this.#following.add(grabId);
-    for (let look = 0, pause = FIRST_LOOK_MS; look < LOOKS_MAX; look++, pause *= SLOWER) {
-      await sleep(jittered(pause, 0.8));
+    for (let pause = FIRST_LOOK_MS, wait = 0; ; pause = Math.min(LOOK_MS_MAX, pause * SLOWER)) {
+      await sleep(jittered(Math.max(pause, wait), 0.8));
       const answer = await ask(`/v1/grabs/${grabId}`, { headers: { Authorization: `Bearer ${token()}` } });
       if (answer.status === 200) {
         this.put(answer.body);
         changed();
         if (answer.body.state !== "GRANTED") break;
-      } else if (answer.code === "GRAB_NOT_FOUND") {
-        this.drop(grabId);
+      } else if (!isOpen(answer)) {
+        if (answer.code === "GRAB_NOT_FOUND") this.drop(grabId);
         changed();
         break;
       }
+      wait = answer.retryMs ?? 0;
     }
     this.#following.delete(grabId);
   }

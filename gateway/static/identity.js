@@ -1,7 +1,7 @@
 // Who the buyer is: by the shop's identity token, which comes in the fragment of the address or by
 // postMessage from a page of the shop that opened this one; in the demo by a name made here.
 
-import { ask } from "./ask.js";
+import { ask, isOpen, pauseOf, sleep } from "./ask.js";
 import { random, shared, tab } from "./store.js";
 
 const TOKEN = "identity";
@@ -29,30 +29,33 @@ export function keep(token) {
 
 /** Token and user, or null: nobody is signed in. */
 export async function whoIsIt(demo) {
-  const known = read(tab.get(TOKEN));
-  if (known || !demo) return known;
   const name = shared.get("demo_user") || `demo-${random().slice(0, 8)}`;
-  shared.set("demo_user", name);
-  const answer = await ask("/demo/identity", {
-    method: "POST", body: JSON.stringify({ user_id: name }),
-    headers: { "Content-Type": "application/json" },
-  });
-  if (answer.status !== 201) return null;
-  tab.set(TOKEN, answer.body.token);
-  return read(answer.body.token);
+  for (let failures = 0; ;) {
+    const known = read(tab.get(TOKEN));
+    if (known || !demo) return known;
+    shared.set("demo_user", name);
+    const answer = await ask("/demo/identity", {
+      method: "POST", body: JSON.stringify({ user_id: name }),
+      headers: { "Content-Type": "application/json" },
+    });
+    if (answer.status === 201) tab.set(TOKEN, answer.body.token);
+    if (!isOpen(answer)) return read(answer.body.token);
+    await sleep(pauseOf(answer, failures++));
+  }
 }
 
-export function forget() {
-  tab.set(TOKEN, null);
+/** This token was refused; one that came since stays. */
+export function forget(token) {
+  if (tab.get(TOKEN) === token) tab.set(TOKEN, null);
 }
 
-/** What the token says of itself; whether that is true only the gateway can judge. */
+/** What the token says of itself. Whether that is true, and whether it is over, only the gateway can
+    judge: this device's clock may be wrong, and what is kept (pass, coupons) serves without it. */
 function read(token) {
   try {
     const payload = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
     const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (c) => c.charCodeAt(0))));
-    const over = claims.exp * 1000 < Date.now() - 60_000; // the device's clock may be a little wrong
-    return typeof claims.sub === "string" && !over ? { token, user: claims.sub } : null;
+    return typeof claims.sub === "string" ? { token, user: claims.sub } : null;
   } catch {
     return null;
   }

@@ -1,19 +1,21 @@
-// Small texts that outlive a reload; in memory only where the browser forbids to keep any.
+// Small texts that outlive a reload; in memory only where the browser forbids to keep any, or is full.
 
 function over(pick) {
   const spare = new Map();
   return {
     get(name) {
+      if (spare.has(name)) return spare.get(name);
       try {
         return pick().getItem(`flashgrab.${name}`);
       } catch {
-        return spare.get(name) ?? null;
+        return null;
       }
     },
     set(name, text) {
       try {
         if (text === null) pick().removeItem(`flashgrab.${name}`);
         else pick().setItem(`flashgrab.${name}`, text);
+        spare.delete(name);
       } catch {
         spare.set(name, text);
       }

@@ -6,7 +6,7 @@ import { ics, save } from "./ics.js";
 import { duration, knows, moment, number, offer, say } from "./words.js";
 
 const LAST_S = 10; // from here on tenths are shown
-const SAID_AT_S = [60, 10];
+const SAID_AT_S = [10, 60];
 const EVENT_MS = 15 * 60_000;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -157,14 +157,13 @@ let saidAt = Infinity;
 /** For those who hear the page: each turn of things once, and twice how long it still takes. */
 function announce(phase, view, left) {
   const turn = `${phase} ${view.title ?? ""}`;
-  const due = phase === "waiting" && SAID_AT_S.find((s) => left <= s * 1000 && saidAt > s);
-  if (turn === saidPhase && !due) return;
+  const passed = phase === "waiting" ? SAID_AT_S.find((s) => left <= s * 1000) ?? Infinity : Infinity;
   const isNew = turn !== saidPhase;
+  if (!isNew && passed >= saidAt) return;
   saidPhase = turn;
-  if (due) saidAt = due;
-  else if (phase !== "waiting") saidAt = Infinity;
+  saidAt = passed;
   const text = {
-    waiting: () => say("waiting.soon", { duration: duration(due ? due * 1000 : left) }),
+    waiting: () => say("waiting.soon", { duration: duration(Math.ceil(left / 1000) * 1000) }),
     open: () => say("open.said"),
   }[phase] ?? (() => [view.title, view.text].filter(Boolean).join(". "));
   at("live").textContent = text();

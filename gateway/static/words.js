@@ -1,6 +1,6 @@
 // What the page says, in the reader's language. The catalogues are shared with the server.
 
-import { jittered, sleep } from "./ask.js";
+import { ask, pauseOf, sleep } from "./ask.js";
 import { shared } from "./store.js";
 
 const LANGUAGES = ["en", "zh"];
@@ -16,7 +16,7 @@ export function preferred() {
 }
 
 export async function speak(language) {
-  catalogue = await fetched(new URL(`./${language}.json`, import.meta.url));
+  catalogue = await fetched(new URL(`./${language}.json`, import.meta.url).href);
   current = language;
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll("[data-word]")) {
@@ -32,12 +32,10 @@ export async function speak(language) {
 }
 
 async function fetched(url) {
-  for (;;) {
-    try {
-      return await (await fetch(url)).json();
-    } catch {
-      await sleep(jittered(1000, 1));
-    }
+  for (let failures = 0; ;) {
+    const answer = await ask(url, { cache: "default" });
+    if (answer.status === 200) return answer.body;
+    await sleep(pauseOf(answer, failures++));
   }
 }
 
@@ -70,7 +68,7 @@ export function moment(ms) {
 /** A stretch of time (ms), as exactly as it is interesting. */
 export function duration(ms) {
   const seconds = ms / 1000;
-  if (seconds < 60) return say("duration.s", { s: seconds < 10 ? seconds.toFixed(1) : Math.round(seconds) });
+  if (seconds < 60) return say("duration.s", { s: seconds < 10 ? Number(seconds.toFixed(1)) : Math.round(seconds) });
   const s = Math.floor(seconds) % 60, m = Math.floor(seconds / 60) % 60;
   const h = Math.floor(seconds / 3600) % 24, d = Math.floor(seconds / 86400);
   if (d) return say("duration.d", { d, h });

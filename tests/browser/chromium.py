@@ -116,6 +116,10 @@ class Browser:
         )  # fmt: skip
         self.cdp("Emulation.setScriptExecutionDisabled", value=not script)
 
+    def before_it(self, script: str) -> None:
+        """JavaScript that every page of this tab runs before its own."""
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     # -- doing -------------------------------------------------------------------------------------
 
     def open(self, url: str) -> None:

@@ -81,6 +81,16 @@ class Sales:
             ),
         )
 
+    def restock(self, campaign_id: str, more: int) -> None:
+        """To the first round, and the gateway knows."""
+        before = self.state(campaign_id)["rounds"][0]["left"]
+        for field in ("quota", "left"):
+            self.redis.call("HINCRBY", keys.round_(campaign_id, 1), field, more)
+        self.redis.call("HINCRBY", keys.campaign(campaign_id), "generation", 1)
+        self.redis.call("PUBLISH", keys.CHANGES, campaign_id)
+        wanted = before + more
+        until("it is known", lambda: self.state(campaign_id)["rounds"][0]["left"] == wanted)
+
     def settle(self, campaign_id: str) -> None:
         """The ledger has everything up to now."""
         key = keys.campaign(campaign_id)

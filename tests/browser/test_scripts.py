@@ -27,7 +27,8 @@ def module(browser: Browser, name: str, body: str, *arguments: Any) -> Any:
 
 @pytest.fixture
 def page(browser: Browser, sales: Sales) -> Browser:
-    browser.open(sales.url + "/")
+    browser.expect("404")
+    browser.open(sales.page("none"))  # nothing runs there by itself
     return browser
 
 
@@ -62,6 +63,68 @@ def test_the_clock_believes_the_sample_that_cannot_be_stale(page: Browser) -> No
     slow, fast, cached = [0, 400, 5350], [500, 520, 5510], [600, 602, 4700]
     assert module(page, "clock.js", body, [slow]) == [5150, 200]
     assert module(page, "clock.js", body, [slow, fast, cached]) == [5000, 10]
+
+
+def test_what_cannot_be_kept_is_remembered(page: Browser) -> None:
+    """A full or forbidden storage: what was set is what is got, until it can be kept again; then
+    what another tab wrote counts."""
+    body = (
+        "{const real = Storage.prototype.setItem, got = [];"
+        " m.shared.set('x', 'old');"
+        " Storage.prototype.setItem = () => { throw new Error('full'); };"
+        " m.shared.set('x', 'new'); m.shared.set('y', 'first');"
+        " got.push(m.shared.get('x'), m.shared.get('y'), m.shared.get('z'));"
+        " m.shared.set('x', null); got.push(m.shared.get('x'));"
+        " m.shared.set('x', 'again'); Storage.prototype.setItem = real;"
+        " m.shared.set('x', 'kept'); localStorage.setItem('flashgrab.x', 'theirs');"
+        " got.push(m.shared.get('x')); return got}"
+    )
+    assert module(page, "store.js", body) == ["new", "first", None, None, "theirs"]
+
+
+def test_a_coupon_is_followed_until_the_ledger_has_it(page: Browser) -> None:
+    """However often it takes, at pauses that end at 30 s (and up to 0.8 of it more), or what the
+    gateway asks for."""
+    body = (
+        "{const timer = window.setTimeout, waits = []; let asked = 0;"
+        " window.setTimeout = (what, ms, ...more) =>"
+        "   (ms === 6000 ? timer(what, ms) : (waits.push(ms), timer(what, 0, ...more)));"
+        " window.fetch = async () => (++asked === 20"
+        "   ? new Response('{\"retry_after_ms\": 40000}', {status: 503})"
+        "   : Response.json({grab_id: 'c-1', round: 1,"
+        "       state: asked < 30 ? 'GRANTED' : 'PERSISTED'}));"
+        " const mine = new m.Coupons('c', 'ann');"
+        " return mine.follow('c-1', () => 't', () => {}).then(() => [waits, mine.all])}"
+    )
+    waits, kept = module(page, "coupon.js", body)
+    assert kept == [{"grab_id": "c-1", "round": 1, "state": "PERSISTED"}]
+    assert len(waits) == 30
+    assert 600 <= waits[0] < waits[3] < waits[6]
+    assert all(30_000 <= wait <= 54_000 for wait in [*waits[10:20], *waits[21:]])
+    assert waits[20] >= 40_000
+
+
+def test_a_captcha_is_waited_for_with_a_bound(page: Browser) -> None:
+    """No page of the shop, one that is closed, or is closed while its buyer should answer, one that
+    says nothing: no answer. An answer counts once."""
+    body = (
+        "{const shop = (closed = false) => ({closed, postMessage() {}});"
+        " const going = shop(), told = [];"
+        " const there = {closed: false, postMessage: (said) => told.push(said)};"
+        " return (async () => {"
+        "   const none = [await m.askCaptcha('k', null), await m.askCaptcha('k', shop(true))];"
+        "   setTimeout(() => { going.closed = true; }, 50);"
+        "   none.push(await m.askCaptcha('k', going), await m.askCaptcha('k', shop(), 50));"
+        "   m.heardCaptcha('early');"
+        "   const answer = m.askCaptcha('k', there);"
+        "   m.heardCaptcha('right'); m.heardCaptcha('late');"
+        "   return [none, await answer, told];"
+        " })()}"
+    )
+    none, answer, told = module(page, "captcha.js", body)
+    assert none == [None] * 4
+    assert answer == "right"
+    assert told == [{"flashgrab": "captcha", "site_key": "k"}]
 
 
 def test_calendar_files_have_the_form_of_the_standard(page: Browser) -> None:
