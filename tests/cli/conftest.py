@@ -8,11 +8,14 @@ import pytest
 
 from flashgrab.ledger.migrate import migrate
 from tests.centre.process import centre_process
-from tests.centre.serving import Servers
+from tests.centre.serving import SEGMENT_KEY, Servers
 from tests.services import embedded
 
+CENTRE = pytest.mark.xdist_group("centre of the command line")
+"""Of the files that speak to one and the same centre, each with campaigns of its own."""
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """The stores of a centre."""
     with embedded.postgres() as postgres, embedded.valkey() as valkey:
@@ -20,10 +23,10 @@ def servers() -> Iterator[Servers]:
         yield Servers(postgres.url, valkey.url)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def centre_url(servers: Servers) -> Iterator[str]:
     """A real centre."""
-    with centre_process(servers) as (_process, url):
+    with centre_process(servers, SEGMENT_KEY=SEGMENT_KEY) as (_process, url):
         yield url
 
 

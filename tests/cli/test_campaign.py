@@ -15,7 +15,10 @@ from flashgrab.model import parse
 from flashgrab.store import Store
 from tests.centre.granting import OPEN, granted
 from tests.centre.serving import ADMIN_TOKEN, Servers, definition
+from tests.cli.conftest import CENTRE
 from tests.cli.ran import Ran, Run, ran
+
+pytestmark = CENTRE
 
 TARGET = "target: the stack of FLASHGRAB_*, centre "
 

@@ -10,6 +10,9 @@ from flashgrab.cli.campaigns import Centre, Refused, ensure_demo, ensure_file, n
 from flashgrab.cli.failure import Failure
 from flashgrab.model import parse
 from tests.centre.serving import ADMIN_TOKEN, definition
+from tests.cli.conftest import CENTRE
+
+pytestmark = CENTRE
 
 DONE = {"status": "PAUSED"}
 Answer = Callable[[httpx2.Request], httpx2.Response]

@@ -1,7 +1,6 @@
 """`flashgrab segment`, `flashgrab block` and `campaign link` against a real centre."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,17 +8,13 @@ import pytest
 from flashgrab.cli.campaigns import Centre, new_operation
 from flashgrab.links import LinkKeys
 from flashgrab.model import parse
-from tests.centre.process import centre_process
-from tests.centre.serving import ADMIN_TOKEN, SEGMENT_KEY, Servers, definition
+from tests.centre.serving import ADMIN_TOKEN, definition
+from tests.cli.conftest import CENTRE
 from tests.cli.ran import Ran, Run, ran
 
+pytestmark = CENTRE
+
 KEYS = "k1:" + "a" * 32
-
-
-@pytest.fixture(scope="module")
-def centre_url(servers: Servers) -> Iterator[str]:
-    with centre_process(servers, SEGMENT_KEY=SEGMENT_KEY) as (_process, url):
-        yield url
 
 
 @pytest.fixture

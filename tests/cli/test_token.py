@@ -7,7 +7,10 @@ import pytest
 
 from flashgrab.cli.campaigns import sign_in_link
 from tests.centre.serving import ADMIN_TOKEN
+from tests.cli.conftest import CENTRE
 from tests.cli.ran import Ran, Run, ran
+
+pytestmark = CENTRE
 
 
 @pytest.fixture
