@@ -103,7 +103,7 @@ $(VENV)/runtime.stamp: requirements.lock pyproject.toml | $(BIN)/python
 	@if [ $(VENV)/dev.stamp -nt requirements-dev.lock ] && [ $(VENV)/dev.stamp -nt pyproject.toml ]; then \
 		touch $@; \
 	else \
-		echo "installing what requirements.lock lists into $(VENV)"; \
+		echo "installing what requirements.lock lists into $(VENV): once, a minute or so"; \
 		$(PIP) install --require-hashes -r requirements.lock && \
 		$(PIP) install --no-deps --no-build-isolation -e . && touch $@; \
 	fi

@@ -150,6 +150,11 @@ class Finding:
         }
 
 
+def counted(number: int, name: str) -> str:
+    """1 broker, 3 brokers."""
+    return f"{number:,} {name}" + ("" if number == 1 else "s")
+
+
 def judged(check: str, good: bool, detail: str, otherwise: State = "bad") -> Finding:
     """ok where `good`, else `otherwise`."""
     return Finding(check, "ok" if good else otherwise, detail)

@@ -106,7 +106,8 @@ def settings() -> list[Finding]:
     found = [Finding("settings", "warn", f"{name}: no such setting") for name in given - known]
     wrong = {line for part in PARTS for line in _wrong(part)}
     found += [Finding("settings", "bad", line) for line in sorted(wrong)]
-    return found or [Finding("settings", "ok", f"{len(given)} set, all of them known and valid")]
+    said = f"{len(given)} set here, all of them known and valid" if given else "none is set here"
+    return found or [Finding("settings", "ok", said)]
 
 
 def _wrong(part: type[PartSettings]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flashgrab import keys, scripts
 from flashgrab.broker.replication import read_replication
-from flashgrab.cli.checkup.hints import Finding, judged
+from flashgrab.cli.checkup.hints import Finding, counted, judged
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.ledger.checkup import read_server
@@ -176,7 +176,7 @@ async def kafka(bootstrap: str, workers: int = 1) -> list[Finding]:
         copies = await read_replication(bootstrap, keys.GRABS_TOPIC, deadline_ms=ASK_MS)
     except BrokerUnavailable as error:
         return [Finding("kafka", "bad", str(error))]
-    reached = Finding("kafka", "ok", f"{copies.brokers} brokers")
+    reached = Finding("kafka", "ok", counted(copies.brokers, "broker"))
     if not copies.partitions:
         return [reached, Finding("kafka-topic", "warn", f"no topic {keys.GRABS_TOPIC} yet")]
     in_sync = "not told" if copies.in_sync_min is None else str(copies.in_sync_min)
@@ -186,7 +186,7 @@ async def kafka(bootstrap: str, workers: int = 1) -> list[Finding]:
         judged(
             "kafka-partitions",
             copies.partitions >= workers,
-            f"{copies.partitions} for {workers} workers",
+            f"{copies.partitions} for {counted(workers, 'worker')}",
             "warn",
         ),
         judged(
