@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from tests.cli.stack_process import data_folder
 from tests.e2e.running import Stack, stack
 
+RUNNING = pytest.StashKey[ExitStack]()
 SHOP_TOKEN = "the-token-of-the-shops-own-backend"
 """Of the running stack."""
 
 
-FIRST = ("faults", "e2e", "browser", "cli", "centre", "gateway", "worker", "observability")
+FIRST = ("faults", "model", "e2e", "browser", "cli", "gateway", "worker", "centre", "observability")
 """Packages whose files take longest: begun first, so that at the end no process waits for them."""
 
 
@@ -23,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests stay in one process, since its servers are started once a process."""
     here = Path(__file__).parent
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        if not group(item):
             name = "-".join(item.path.relative_to(here).with_suffix("").parts)
             item.add_marker(pytest.mark.xdist_group(name))
     turn = {name: number for number, name in enumerate(FIRST)}
@@ -37,11 +39,27 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def running_stack() -> Iterator[Stack]:
+def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """`flashgrab up --demo` on the embedded servers; tests use campaigns of their own."""
     shop = {"FLASHGRAB_SHOP_TOKENS": f"shop:{sha256(SHOP_TOKEN.encode()).hexdigest()}"}
-    with data_folder() as folder, stack(folder, "--demo", environment=shop) as running:
-        yield running
+    with ExitStack() as until_last_use:
+        request.config.stash[RUNNING] = until_last_use
+        folder = until_last_use.enter_context(data_folder())
+        yield until_last_use.enter_context(stack(folder, "--demo", environment=shop))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Where tests run side by side, the stack ends with the last of its group: it costs CPU."""
+    goes_on = nextitem is not None and group(nextitem) == "stack"
+    if hasattr(item.config, "workerinput") and group(item) == "stack" and not goes_on:
+        item.config.stash.get(RUNNING, ExitStack()).close()
+
+
+def group(item: pytest.Item) -> str:
+    """Of pytest-xdist: its tests run one after the other in one process."""
+    mark = item.get_closest_marker("xdist_group")
+    return str(mark.args[0]) if mark else ""
 
 
 @pytest.fixture

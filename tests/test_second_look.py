@@ -1,5 +1,6 @@
 """scripts/tests.py: what failed beside others runs once more by itself, if it is not too much."""
 
+import os
 import runpy
 import subprocess
 import sys
@@ -27,9 +28,10 @@ BROKEN = "import nothing_of_this_name\n"
 def run(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
+    one_plugin = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
     return subprocess.run(
         [sys.executable, SCRIPT, *arguments], cwd=folder, capture_output=True, text=True,
-        check=False,
+        check=False, env={**os.environ, **one_plugin},
     )  # fmt: skip
 
 

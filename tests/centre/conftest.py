@@ -1,4 +1,4 @@
-"""One PostgreSQL and one Valkey a session, empty at the start of each test."""
+"""One PostgreSQL and one Valkey for all of this, empty at the start of each test."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,18 +9,18 @@ from tests.centre.serving import Served, Servers, Sides, both_sides, emptied, re
 from tests.services import embedded
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bare_servers() -> Iterator[Servers]:
     with embedded.postgres() as postgres, embedded.valkey() as valkey:
         yield Servers(postgres.url, valkey.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def migrated(bare_servers: Servers, anyio_backend: str) -> Servers:
     await migrate(bare_servers.postgres_url)
     return bare_servers

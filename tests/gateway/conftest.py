@@ -1,4 +1,4 @@
-"""One Valkey a session, one gateway a test module."""
+"""One Valkey for all of this, one gateway a test module."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from tests.gateway.serving import Served, serving
 from tests.lua.server import Valkey, valkey
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def redis_server() -> Iterator[Valkey]:
     with valkey(tcp=True) as running:
         yield running

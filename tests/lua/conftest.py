@@ -1,4 +1,4 @@
-"""One Valkey a session, empty at the start of each test."""
+"""One Valkey for all of this, empty at the start of each test."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,13 @@ import pytest
 from tests.lua.server import Client, Valkey, valkey
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[Valkey]:
     with valkey() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def connection(server: Valkey) -> Iterator[Client]:
     client = Client(server.path)
     yield client

@@ -52,7 +52,13 @@ def _run(world: tuple[Client, Gateways], profile: str, *, push: bool) -> type[Ht
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("push", [True, False], ids=["pushed", "pushes lost"])
+@pytest.mark.parametrize(
+    "push",
+    [
+        pytest.param(True, id="pushed", marks=pytest.mark.xdist_group("http pushed")),
+        pytest.param(False, id="pushes lost", marks=pytest.mark.xdist_group("http lost")),
+    ],
+)
 def test_two_gateways_say_what_the_oracle_allows(
     world: tuple[Client, Gateways], push: bool
 ) -> None:

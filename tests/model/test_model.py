@@ -12,7 +12,7 @@ from tests.lua.server import Client, valkey
 from tests.model.machine import Scripts
 
 STEPS_MAX = 12
-HALVES = (1, 2)
+HALVES = [pytest.param(half, marks=pytest.mark.xdist_group(f"model {half}")) for half in (1, 2)]
 """Two tests, for two processes of pytest: 2,000 sequences in CI, 200 at home."""
 settings.register_profile(
     "model", max_examples=100, stateful_step_count=STEPS_MAX, deadline=None, database=None,

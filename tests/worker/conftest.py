@@ -1,4 +1,4 @@
-"""One Valkey, PostgreSQL and broker a session; all of them empty for each test."""
+"""One Valkey, PostgreSQL and broker for all of this; all of them empty for each test."""
 
 import asyncio
 import secrets
@@ -22,20 +22,20 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def valkey_server() -> Iterator[Valkey]:
     with embedded.valkey(aof=True) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres_server() -> Iterator[Postgres]:
     with embedded.postgres() as server:
         asyncio.run(_template(server.url))
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker_server() -> Iterator[Broker]:
     with embedded.broker() as server:
         yield server

@@ -19,7 +19,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def two_servers() -> Iterator[tuple[Valkey, Valkey]]:
     with ExitStack() as stack:
         yield tuple(stack.enter_context(valkey(tcp=True)) for _ in range(2))  # type: ignore[misc]
