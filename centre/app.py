@@ -102,7 +102,7 @@ def make_app(
             lists=Lists(pool, store, now),
             segment_key=SegmentKey.parse(settings.segment_key) if settings.segment_key else None,
             console=Console(
-                Asker(run_file(settings.data), settings.metrics_urls),
+                Asker(run_file(settings.data), settings.metrics_urls, now),
                 Books(shown, store),
                 Keeper(shown, now),
                 now,

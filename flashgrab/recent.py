@@ -99,6 +99,20 @@ class Said(Struct):
     values: list[tuple[str, list[str], float]]
 
 
+def by_our_clock(said: Said, ahead_ms: int) -> Said:
+    """What somebody said whose clock is ahead of ours by so much: times that we can compare. Only
+    `now_ms` stays his."""
+    ahead_ms = floor(ahead_ms)
+    if not ahead_ms:
+        return said
+    for row in said.rows:
+        row.t -= ahead_ms
+    for process in said.processes:
+        process.up_since_ms -= ahead_ms
+    said.until -= ahead_ms
+    return said
+
+
 class Told(NamedTuple):
     """Rows that begin at or after some moment, and up to where they are final."""
 
@@ -129,9 +143,11 @@ class Joined:
         self._reached.pop(source, None)
 
     def close(self, now_ms: int) -> list[Row]:
-        """Rows that are final now and were not before, empty ones left out."""
+        """Rows that are final now and were not before, empty ones left out. A source whose clock
+        is ahead does not take the axis with it: it ends now."""
         latest = floor(now_ms - self._late_ms)
-        self.until = max(self.until, latest, min(self._reached.values(), default=latest))
+        reached = min(*self._reached.values(), floor(now_ms)) if self._reached else latest
+        self.until = max(self.until, latest, reached)
         due = sorted(t for t in self._open if t < self.until)
         found = [self._open.pop(t) for t in due]
         self._final.extend(found)

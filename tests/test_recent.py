@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashgrab.recent import LATE_MS, STEP_MS, Joined, Own, Row, encoded, floor
+from flashgrab.recent import LATE_MS, STEP_MS, Joined, Own, Row, by_our_clock, encoded, floor
 from flashgrab.telemetry import Metrics
 
 T = 1_800_000_000_000
@@ -45,6 +45,27 @@ def test_a_row_waits_for_who_is_behind_but_not_for_long() -> None:
     joined.take("a", T + 40 * STEP_MS, [row(35, 1)])
     joined.gone("b")
     assert total(joined.close(T + 40 * STEP_MS)) == 1
+
+
+def test_a_clock_ahead_does_not_take_the_axis_with_it() -> None:
+    """A source that is an hour ahead: rows of now are final now, not frozen until its hour."""
+    joined = Joined()
+    joined.take("a", T + 3_600_000, [row(36_000, 1)])
+    assert joined.close(T) == []
+    assert joined.until == T
+    joined.take("b", T + STEP_MS, [row(0, 2)])
+    assert total(joined.close(T + STEP_MS)) == 2
+
+
+def test_what_was_said_by_another_clock_is_moved_to_ours() -> None:
+    """Rows, `until` and starts by the difference, in whole steps, so that rows stay on the axis."""
+    metrics = Metrics()
+    said = Own("gateway", metrics).say(0)
+    said.rows, said.until = [row(36_000, 1)], T + 3_600_100
+    up_since = said.processes[0].up_since_ms
+    moved = by_our_clock(said, 3_600_050)
+    assert ([one.t for one in moved.rows], moved.until) == ([T], T + STEP_MS)
+    assert moved.processes[0].up_since_ms == up_since - 3_600_000
 
 
 @given(

@@ -11,7 +11,8 @@ import httpx2
 import msgspec
 
 from centre.console.shapes import Part
-from flashgrab.recent import KEPT_MS, Process, Said
+from flashgrab.clock import Clock
+from flashgrab.recent import KEPT_MS, Process, Said, by_our_clock
 
 ANSWER_S_MAX = 1.0
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -22,18 +23,23 @@ ELSEWHERE = "elsewhere"
 """Of a store that `up` does not run: nobody says how it is."""
 GONE_AFTER = 2
 """Questions in a row without an answer after which a part counts as down."""
+AHEAD_MS = 500
+"""By how much a part's clock must differ from what is known of it before that is known anew: less
+is the way of the answer, and would shake the rows."""
 
 _SAID = msgspec.json.Decoder(Said)
 
 
 @dataclass
 class Asked:
-    """One address, and what it said last. `until`: rows before it were told."""
+    """One address, and what it said last, by our clock. `until`: rows before it were told, by the
+    part's own clock, which is `ahead_ms` of ours."""
 
     url: str
     part: str
     said: Said | None = None
     until: int = 0
+    ahead_ms: int = 0
     failures: int = 0
     down: str = ""
     cpu: dict[int, float] = field(default_factory=dict)
@@ -43,8 +49,8 @@ class Asked:
     def is_down(self) -> bool:
         return self.failures >= GONE_AFTER
 
-    def take(self, said: Said) -> None:
-        """A new answer."""
+    def take(self, said: Said, asked_ms: int, answered_ms: int) -> None:
+        """A new answer, to what was asked and answered at these moments of our clock."""
         before = {p.pid: p for p in self.said.processes} if self.said else {}
         passed = said.now_ms - self.said.now_ms if self.said else 0
         for process in said.processes:
@@ -52,7 +58,11 @@ class Asked:
             if earlier and passed > 0:
                 self.cpu[process.pid] = max(0, process.cpu_ms - earlier.cpu_ms) / passed
         self.cpu = {p.pid: self.cpu[p.pid] for p in said.processes if p.pid in self.cpu}
-        self.said, self.part, self.until = said, said.part, said.until
+        least, most = said.now_ms - answered_ms, said.now_ms - asked_ms
+        if not least - AHEAD_MS <= self.ahead_ms <= most + AHEAD_MS:
+            self.ahead_ms = (least + most) // 2
+        self.part, self.until = said.part, said.until
+        self.said = by_our_clock(said, self.ahead_ms)
         self.failures, self.down = 0, ""
 
     def fail(self, why: str) -> None:
@@ -96,8 +106,9 @@ def _recent(url: str) -> str:
 class Asker:
     """Asks all of them at once."""
 
-    def __init__(self, run_file: Path | None, urls: tuple[str, ...]) -> None:
+    def __init__(self, run_file: Path | None, urls: tuple[str, ...], clock: Clock) -> None:
         self.run_file = run_file
+        self._clock = clock
         self._urls = urls
         self._http = httpx2.AsyncClient(timeout=ANSWER_S_MAX, verify=False)
         self.asked: dict[str, Asked] = {}
@@ -117,16 +128,18 @@ class Asker:
         for url, part in found.items():
             self.asked.setdefault(url, Asked(url, part))
 
-    async def ask(self, now_ms: int) -> None:
+    async def ask(self) -> None:
         """Every part, at once."""
-        await asyncio.gather(*(self._ask(one, now_ms) for one in self.asked.values()))
+        await asyncio.gather(*(self._ask(one) for one in self.asked.values()))
 
-    async def _ask(self, one: Asked, now_ms: int) -> None:
-        since = max(one.until, now_ms - KEPT_MS)
+    async def _ask(self, one: Asked) -> None:
+        now_ms = self._clock.now_ms()
+        since = max(one.until, now_ms + one.ahead_ms - KEPT_MS)
         try:
             answer = await self._http.get(one.url, params={"since": since})
             answer.raise_for_status()
-            one.take(_SAID.decode(answer.content[:ANSWER_BYTES_MAX]))
+            said = _SAID.decode(answer.content[:ANSWER_BYTES_MAX])
+            one.take(said, now_ms, self._clock.now_ms())
         except httpx2.ConnectError:
             one.fail("nobody listens there")
         except httpx2.TimeoutException:
