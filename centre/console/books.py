@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 
 from centre.console.shapes import Book
 from flashgrab.errors import LedgerUnavailable, StoreRefused, StoreUnavailable
-from flashgrab.ledger import campaigns, console
+from flashgrab.ledger import console
 from flashgrab.ledger.console import Note, Round, Standing
 from flashgrab.ledger.pool import Pool
 from flashgrab.state import CampaignState
 from flashgrab.store import Store
 
 INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I6")
-WATCHED_MAX = 20
+ALIVE_MAX = 20
+"""Campaigns that may still grant, the nearest opening first."""
+SELECTED_MAX = 20
+"""Campaigns besides, because pages look at them. Neither kind pushes out the other."""
 ROUNDS_EVERY_MS = 3000
 SEQS_MAX = 3600
 """Seconds of lag that can be told."""
@@ -31,7 +34,7 @@ Values = Mapping[tuple[str, tuple[str, ...]], float]
 
 @dataclass
 class Books:
-    """What the last look saw. `now` by campaign; `rounds` of all campaigns, the latest first."""
+    """What the last look saw. `now` by campaign; `rounds` of the campaigns that are looked at."""
 
     pool: Pool
     store: Store
@@ -40,30 +43,44 @@ class Books:
     standings: dict[str, Standing] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    live: list[str] = field(default_factory=list)
-    _rounds_ms: int = 0
+    _watched: list[str] = field(default_factory=list)
+    _selected: set[str] = field(default_factory=set)
+    _found_ms: int = 0
     _seqs: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)
 
     async def look(self, selected: Collection[str], values: Values, now_ms: int) -> None:
-        """Once a second: the selected campaigns and those that are live."""
-        watched = list(dict.fromkeys([*selected, *self.live]))[:WATCHED_MAX]
+        """Once a second: those that may still grant, and the selected ones that there are."""
+        try:
+            async with asyncio.timeout(LOOK_S_MAX):
+                if self._selected != set(selected) or now_ms - self._found_ms >= ROUNDS_EVERY_MS:
+                    await self._find(selected, now_ms)
+                    self._selected, self._found_ms = set(selected), now_ms
+            self.ledger = True
+        except (LedgerUnavailable, TimeoutError):
+            self.ledger = False
+        watched = self._watched
         self._seqs = {one: seen for one, seen in self._seqs.items() if one in watched}
         states, _ = await asyncio.gather(self._states(watched), self._ledger(watched, now_ms))
         found = {one: self._book(one, states.get(one), values, now_ms) for one in watched}
         self.now = {one: book for one, book in found.items() if book is not None}
 
+    async def _find(self, selected: Collection[str], now_ms: int) -> None:
+        """Which campaigns to look at, and their rounds. Ids that a page made up have none."""
+        alive = await console.nearest(self.pool, now_ms, ALIVE_MAX, alive=True)
+        asked = list(dict.fromkeys([*alive, *selected]))
+        self.rounds = await console.rounds(self.pool, asked)
+        known = {r.campaign_id for r in self.rounds}
+        besides = [one for one in selected if one in known and one not in alive]
+        self._watched = alive + besides[:SELECTED_MAX]
+
     async def _ledger(self, watched: list[str], now_ms: int) -> None:
+        if not self.ledger:
+            return
         try:
             async with asyncio.timeout(LOOK_S_MAX):
-                unknown = set(watched).difference(r.campaign_id for r in self.rounds)
-                if unknown or now_ms - self._rounds_ms >= ROUNDS_EVERY_MS:
-                    self.rounds = await console.rounds(self.pool)
-                    self.live = await campaigns.live(self.pool)
-                    self._rounds_ms = now_ms
                 self.standings = await console.standings(self.pool, watched)
                 since = now_ms - NOTES_MS
                 self.notes = await console.notes(self.pool, watched, since, now_ms + 1)
-            self.ledger = True
         except (LedgerUnavailable, TimeoutError):
             self.ledger = False
 
@@ -87,6 +104,7 @@ class Books:
         if state is not None:
             book.quota = sum(r.quota for r in state.rounds)
             book.left = sum(r.left for r in state.rounds)
+            book.lefts = {str(r.number): r.left for r in state.rounds}
             book.granted = sum(r.granted for r in state.rounds)
             book.returned = sum(r.returned for r in state.rounds)
             book.seq, book.watermark = state.seq, state.watermark

@@ -14,8 +14,8 @@ import msgspec
 import structlog
 
 from centre.console.asking import Asked, Asker
-from centre.console.books import Books, Values
-from centre.console.keeper import AFTER_MS, BEFORE_MS, Keeper
+from centre.console.books import NOTES_MS, Books, Values
+from centre.console.keeper import Keeper, is_near
 from centre.console.shapes import SECOND_MS, Book, Part, Second
 from flashgrab.alarms import Alarm
 from flashgrab.clock import Clock
@@ -26,6 +26,8 @@ from flashgrab.tasks import end
 EVERY_MS = 500
 STREAMS_MAX = 64
 """Pages that are told at once, in all."""
+READER_STREAMS_MAX = 16
+"""Of one session, token or read-only link."""
 NOTES_KEPT = 200
 SEED_MS = 60_000
 """At least so often a campaign that is watched is in a second, so that history knows its start."""
@@ -47,13 +49,18 @@ class Console:
     seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=KEPT_MS // SECOND_MS))
     selected: Counter[str] = field(default_factory=Counter)
     """Campaigns that pages look at, with how many do."""
+    readers: Counter[str] = field(default_factory=Counter)
+    """Who reads, with how many pages."""
     bounds: list[float] = field(default_factory=bounds)
     _own_notes: deque[Note] = field(default_factory=lambda: deque(maxlen=NOTES_KEPT))
+    _sold_out: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By campaign and round: as seen here, and not yet read back from the ledger."""
     _alarms_since: dict[tuple[str, str], int] = field(default_factory=dict)
     _seen: dict[str, tuple[int, dict[int, Process]]] = field(default_factory=dict)
     """By address: when it answered last, and which processes there were then."""
     _left: dict[tuple[str, str], int] = field(default_factory=dict)
     _second_at: int = 0
+    _fault: str = ""
     _written: dict[str, tuple[Book, int]] = field(default_factory=dict)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
@@ -68,6 +75,7 @@ class Console:
 
     async def stop(self) -> None:
         await end(self._tasks)
+        await self.keeper.stop()
         await self.asker.close()
 
     async def told(self) -> None:
@@ -78,6 +86,12 @@ class Console:
                 await event.wait()
         except TimeoutError:
             return
+
+    def failed(self, fault: Exception) -> None:
+        """A stream ended by a fault of ours. Its page comes back in a second: said once."""
+        if repr(fault) != self._fault:
+            self._fault = repr(fault)
+            log.error("console_stream_failed", exc_info=fault)
 
     async def _every(self, pause_ms: int, act: Callable[[], Awaitable[None]]) -> None:
         said = ""
@@ -105,7 +119,7 @@ class Console:
         now_ms = self.clock.now_ms()
         self.asker.find()
         before = {url: one.said for url, one in self.asker.asked.items()}
-        await self.asker.ask(now_ms)
+        await self.asker.ask()
         for url, one in self.asker.asked.items():
             if one.part == "gateway" and one.said is not None and one.said is not before[url]:
                 self.joined.take(url, one.said.until, one.said.rows)
@@ -153,15 +167,23 @@ class Console:
 
     def notes(self, campaign_id: str) -> list[dict[str, Any]]:
         """Of the last two minutes: the ledger's, and what is not there yet."""
-        about = {"", campaign_id}
+        about, since_ms = {"", campaign_id}, self.clock.now_ms() - NOTES_MS
         found = {
-            note for note in (*self.books.notes, *self._own_notes) if note.campaign_id in about
+            note
+            for note in (*self.books.notes, *self._own_notes)
+            if note.campaign_id in about and note.at_ms >= since_ms
         }
         return [told(note) for note in sorted(found)]
 
     def campaign(self, campaign_id: str) -> dict[str, Any] | None:
         """Name, status and rounds; None where it is not published, or not known yet."""
-        return described(campaign_id, self.books.rounds, self._status(campaign_id))
+        rounds = [self._with_sold_out(r) for r in self.books.rounds if r.campaign_id == campaign_id]
+        return described(campaign_id, rounds, self._status(campaign_id))
+
+    def _with_sold_out(self, found: Round) -> Round:
+        seen_ms = self._sold_out.get((found.campaign_id, str(found.number)), 0)
+        latest_ms = max(seen_ms, found.sold_out_at or 0)
+        return found._replace(sold_out_at=latest_ms or None)
 
     def _status(self, campaign_id: str) -> str:
         standing = self.books.standings.get(campaign_id)
@@ -192,6 +214,7 @@ class Console:
                 for number, left in lefts.items():
                     if left == 0 and self._left.get((campaign, number), 0) > 0:
                         at_ms = row.t + STEP_MS
+                        self._sold_out[campaign, number] = at_ms
                         self._note("sold out", f"round {number}", at_ms, campaign)
                     self._left[campaign, number] = left
 
@@ -231,11 +254,11 @@ class Console:
                 second.books = self._new_books(at, openings)
             if ours or second.books:
                 self.seconds.append(second)
-                self.keeper.second(second, ours, openings)
+                self.keeper.second(second, ours)
 
     def _new_books(self, at: int, openings: list[int]) -> dict[str, Book]:
         """Those that changed, or were not told for a while; all of them around an opening."""
-        near = any(o - BEFORE_MS <= at < o + AFTER_MS for o in openings)
+        near = is_near(at, openings)
         found = {}
         for campaign_id, book in self.books.now.items():
             before, when = self._written.get(campaign_id, (None, 0))
@@ -260,7 +283,13 @@ def described(campaign_id: str, rounds: list[Round], status: str) -> dict[str, A
         "name": ours[0].name,
         "status": status,
         "rounds": [
-            {"round": r.number, "opens_at": r.opens_at, "closes_at": r.closes_at, "quota": r.quota}
+            {
+                "round": r.number,
+                "opens_at": r.opens_at,
+                "closes_at": r.closes_at,
+                "quota": r.quota,
+                "sold_out_at": r.sold_out_at,
+            }
             for r in ours
         ],
     }

@@ -13,13 +13,14 @@ from centre.console.shapes import SECOND_MS, Second, flat, is_bare
 from centre.problems import Code, Problem, answer
 from flashgrab.ids import is_campaign_id
 from flashgrab.ledger import console
-from flashgrab.ledger.console import KEEP_MS, Kept
+from flashgrab.ledger.console import CAMPAIGNS_MAX, KEEP_MS, Kept
 from flashgrab.recent import STEP_MS, Row, bounds
 
 POINTS_MAX = 1500
 FINE_MS = POINTS_MAX * STEP_MS
 SEED_MS = 61_000
 """So long before the first row is looked for the books that it begins with."""
+FIND_MAX = 100
 STEPS_S = (1, 2, 5, 10, 30, 60)
 
 _SECOND = msgspec.json.Decoder(Second)
@@ -27,14 +28,18 @@ _ROWS = msgspec.json.Decoder(list[Row])
 
 
 async def campaigns(request: Request[Any]) -> Response:
-    """GET /ops/campaigns: published campaigns, those that open last first, with their rounds."""
+    """GET /ops/campaigns?find=: published campaigns with their rounds, the nearest ones; with
+    `find` those that have it in their id or name, so that any past sale can be found."""
     await check_reader(request)
-    centre = request.state["centre"]
-    rounds = await console.rounds(centre.pool)
-    ids = list(dict.fromkeys(r.campaign_id for r in rounds))
-    standings = await console.standings(centre.pool, ids)
+    centre, find = request.state["centre"], request.query_params.get("find", "")
+    if len(find) > FIND_MAX or not find.isprintable():
+        raise Problem(Code.INVALID_REQUEST, f"query: find: expected at most {FIND_MAX} characters")
+    pool, now_ms = centre.console.books.pool, centre.clock.now_ms()
+    ids = await console.nearest(pool, now_ms, CAMPAIGNS_MAX, find=find)
+    rounds = await console.rounds(pool, ids)
+    standings = await console.standings(pool, ids)
     shown = [described(one, rounds, standings[one].status) for one in ids if one in standings]
-    return answer({"now": centre.clock.now_ms(), "campaigns": shown})
+    return answer({"now": now_ms, "campaigns": shown})
 
 
 async def history(request: Request[Any]) -> Response:
@@ -47,12 +52,13 @@ async def history(request: Request[Any]) -> Response:
     from_ms, to_ms = _moment(given.get("from", "")), _moment(given.get("to", ""))
     if not 0 < to_ms - from_ms <= KEEP_MS:
         raise Problem(Code.INVALID_REQUEST, "query: from, to: expected at most 24 h, in ms")
-    step_ms, rows = await read(
-        console.seconds(centre.pool, from_ms - SEED_MS, to_ms), campaign_id, from_ms, to_ms
-    )
-    found = await console.notes(centre.pool, [campaign_id], from_ms, to_ms)
-    rounds = await console.rounds(centre.pool)
-    standings = await console.standings(centre.pool, [campaign_id])
+    pool = centre.console.books.pool  # management's few connections are not for long reads
+    is_fine = to_ms - from_ms <= FINE_MS
+    pages = console.seconds(pool, from_ms - SEED_MS, to_ms, from_ms if is_fine else to_ms)
+    step_ms, rows = await read(pages, campaign_id, from_ms, to_ms)
+    found = await console.notes(pool, [campaign_id], from_ms, to_ms)
+    rounds = await console.rounds(pool, [campaign_id])
+    standings = await console.standings(pool, [campaign_id])
     status = standings[campaign_id].status if campaign_id in standings else ""
     return answer(
         {
@@ -71,7 +77,6 @@ async def read(
     pages: AsyncIterable[list[Kept]], campaign_id: str, from_ms: int, to_ms: int
 ) -> tuple[int, list[dict[str, Any]]]:
     """The step and the rows of one campaign, as pages get them."""
-    is_fine = to_ms - from_ms <= FINE_MS
     step_ms = _step_ms(to_ms - from_ms)
     seed: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = []
@@ -84,7 +89,7 @@ async def read(
                 if campaign_id in second.books:
                     seed = flat(Second(from_ms, books=second.books), campaign_id)
                 continue
-            if is_fine and kept.fine is not None:
+            if kept.fine is not None:
                 has_fine = True
                 rows += [flat(row, campaign_id) for row in _ROWS.decode(kept.fine)]
                 rows.append(flat(Second(second.t, books=second.books), campaign_id))

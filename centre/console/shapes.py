@@ -11,7 +11,9 @@ A page looks at one campaign, so it gets `flat()` rows, of a step or of a second
     {"t": ms since 1970, "grabs": {outcome: count}, "seconds": [count by latency bucket],
      "calls": script calls, "requests": grabs in them, "left": {round: coupons},
      "book": {"quota", "left", "granted", "returned", "persisted", "watermark", "seq", "outbox",
-              "relay_ms", "ledger_ms", "lights": "111111"}}
+              "relay_ms", "ledger_ms", "lights": "111111", "lefts": {round: coupons}}}
+
+A book is of the whole campaign; only `lefts` tells its rounds apart.
 
 What did not happen is left out. `seconds`, `calls` and `requests` are of all campaigns, for nothing
 counts them by campaign; `lights` are I1 to I6: 1 kept, 0 broken, ? not looked at.
@@ -20,7 +22,8 @@ GET /ops/stream?campaign=ID sends events `tick`, the first one with `"whole": tr
 minutes, unless Last-Event-ID (an `until`) says what the page has:
 
     {"whole": bool, "now": ms, "until": ms, "rows": [flat …], "seconds": [flat …],
-     "campaign": {"id", "name", "status", "rounds": [{"round", "opens_at", "closes_at", "quota"}]},
+     "campaign": {"id", "name", "status",
+                  "rounds": [{"round", "opens_at", "closes_at", "quota", "sold_out_at"}]},
      "book": …, "parts": [Part …], "alarms": [{"alarm", "words", "part", "since", "runbook"}],
      "notes": [{"t", "kind", "words"}], "ledger": whether PostgreSQL answers, "bounds": [seconds]}
 
@@ -56,6 +59,7 @@ class Book(Struct):
     relay_ms: int | None = None
     ledger_ms: int | None = None
     lights: str = "??????"
+    lefts: dict[str, int] = {}  # msgspec copies it
 
 
 class Second(Row, omit_defaults=True):

@@ -8,13 +8,12 @@ import asyncio
 from typing import Any
 
 import orjson
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from centre.console.console import STREAMS_MAX, Console, plain
-from centre.console.reading import check_reader, may_read
+from centre.console.console import READER_STREAMS_MAX, STREAMS_MAX, Console, plain
+from centre.console.reading import check_reader, reader_of
 from centre.console.shapes import flat, is_bare
 from centre.problems import Code, Problem
 from flashgrab.errors import FlashgrabError
@@ -26,20 +25,22 @@ SEND_S_MAX = 10.0
 CHECK_MS = 5000
 """How often a stream looks whether its reader may still read."""
 RETRY_MS = 1000
-
-log = structlog.get_logger()
+GONE = (TimeoutError, OSError)
+"""What a reader that is gone, or takes nothing, ends its stream with."""
 
 
 async def stream(request: Request[Any]) -> Response:
     """Until the page goes away, or may not read any more."""
-    await check_reader(request)
+    reader = await check_reader(request)
     campaign_id = request.query_params.get("campaign")
     if campaign_id is None or (campaign_id and not is_campaign_id(campaign_id)):
         raise Problem(Code.INVALID_REQUEST, "query: campaign: expected a campaign id, or nothing")
     centre = request.state["centre"]
-    if centre.console.selected.total() >= STREAMS_MAX:
+    if centre.console.readers.total() >= STREAMS_MAX:
         raise Problem(Code.BACKEND_UNAVAILABLE, f"{STREAMS_MAX} pages are told already")
-    return _Stream(request, centre, campaign_id)
+    if centre.console.readers[reader] >= READER_STREAMS_MAX:
+        raise Problem(Code.BACKEND_UNAVAILABLE, f"{READER_STREAMS_MAX} pages read by this already")
+    return _Stream(request, centre, campaign_id, reader)
 
 
 class _Stream(Response):
@@ -47,17 +48,20 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, request: Request[Any], centre: Any, campaign_id: str) -> None:
+    def __init__(self, request: Request[Any], centre: Any, campaign_id: str, reader: str) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(None, 200, headers, self.media_type)
         del self.headers["content-length"]
         self._request = request
         self._centre = centre
         self._campaign_id = campaign_id
+        self._reader = reader
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        selected = self._centre.console.selected
-        selected[self._campaign_id] += 1
+        console = self._centre.console
+        places = (console.selected, self._campaign_id), (console.readers, self._reader)
+        for places_of, name in places:
+            places_of[name] += 1
         gone = asyncio.create_task(_until_gone(receive))
         telling = asyncio.create_task(self._tell(send))
         try:
@@ -65,10 +69,13 @@ class _Stream(Response):
         finally:
             gone.cancel()
             telling.cancel()
-            await asyncio.gather(gone, telling, return_exceptions=True)
-            selected[self._campaign_id] -= 1
-            if selected[self._campaign_id] <= 0:
-                del selected[self._campaign_id]
+            _, fault = await asyncio.gather(gone, telling, return_exceptions=True)
+            for places_of, name in places:
+                places_of[name] -= 1
+                if places_of[name] <= 0:
+                    del places_of[name]
+        if isinstance(fault, Exception) and not isinstance(fault, GONE):
+            console.failed(fault)
 
     async def _tell(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -98,7 +105,7 @@ class _Stream(Response):
     async def _may_go_on(self) -> bool:
         """While nobody can say, who was let in stays: the page is wanted most of all then."""
         try:
-            return await may_read(self._request)
+            return await reader_of(self._request) is not None
         except FlashgrabError:
             return True
 

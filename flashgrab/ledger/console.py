@@ -8,7 +8,8 @@ from flashgrab.ledger.pool import Pool
 PAGE = 2000
 """Rows of one read of history: between two others have their turn."""
 NOTES_MAX = 500
-ROUNDS_MAX = 500
+CAMPAIGNS_MAX = 200
+OPENINGS_MAX = 1000
 KEEP_MS = 24 * 3_600_000
 KEEP_OPENINGS_MS = 400 * 86_400_000
 SWEPT_MAX = 50_000
@@ -44,7 +45,7 @@ class Standing(NamedTuple):
 
 
 class Round(NamedTuple):
-    """One timed opening."""
+    """One timed opening; `sold_out_at` as it was noted last, None where it never was."""
 
     campaign_id: str
     name: str
@@ -52,6 +53,7 @@ class Round(NamedTuple):
     opens_at: int
     closes_at: int
     quota: int
+    sold_out_at: int | None
 
 
 async def keep(pool: Pool, rows: Sequence[Kept], notes: Sequence[Note]) -> None:
@@ -91,16 +93,20 @@ async def sweep(pool: Pool, now_ms: int) -> None:
         )
 
 
-async def seconds(pool: Pool, from_ms: int, to_ms: int) -> AsyncIterator[list[Kept]]:
-    """Those that begin in [from_ms, to_ms), by time, in pages."""
+async def seconds(
+    pool: Pool, from_ms: int, to_ms: int, fine_from_ms: int
+) -> AsyncIterator[list[Kept]]:
+    """Those that begin in [from_ms, to_ms), by time, in pages; with their steps, which are large,
+    only from `fine_from_ms` on."""
     while True:
         async with pool.connection() as connection:
             rows = await connection.fetch(
-                "SELECT at_ms, second, fine FROM console_seconds"
+                "SELECT at_ms, second, CASE WHEN at_ms >= $4 THEN fine END FROM console_seconds"
                 " WHERE at_ms >= $1 AND at_ms < $2 ORDER BY at_ms LIMIT $3",
                 from_ms,
                 to_ms,
                 PAGE,
+                fine_from_ms,
             )
         yield [Kept(*row) for row in rows]
         if len(rows) < PAGE:
@@ -156,13 +162,58 @@ async def standings(pool: Pool, campaign_ids: Sequence[str]) -> dict[str, Standi
     return {row["campaign_id"]: Standing(*row) for row in rows}
 
 
-async def rounds(pool: Pool) -> list[Round]:
-    """Of all published campaigns, those that open last first; at most ROUNDS_MAX."""
+async def rounds(pool: Pool, campaign_ids: Sequence[str]) -> list[Round]:
+    """All rounds of those that are published."""
     async with pool.connection() as connection:
         rows = await connection.fetch(
-            "SELECT campaign_id, c.definition ->> 'name', number, opens_at, closes_at, quota"
-            " FROM rounds JOIN campaigns c USING (campaign_id) WHERE c.status <> 'DRAFT'"
-            " ORDER BY opens_at DESC, campaign_id, number LIMIT $1",
-            ROUNDS_MAX,
+            "SELECT r.campaign_id, c.definition ->> 'name', r.number, r.opens_at, r.closes_at,"
+            " r.quota, (SELECT max(n.at_ms) FROM console_notes n WHERE n.at_ms >= r.opens_at"
+            " AND n.campaign_id = r.campaign_id AND n.kind = 'sold out'"
+            " AND n.words = 'round ' || r.number)"
+            " FROM rounds r JOIN campaigns c USING (campaign_id)"
+            " WHERE r.campaign_id = ANY($1) AND c.status <> 'DRAFT' ORDER BY 1, 3",
+            list(campaign_ids),
         )
     return [Round(*row) for row in rows]
+
+
+async def nearest(
+    pool: Pool, now_ms: int, limit: int, *, find: str = "", alive: bool = False
+) -> list[str]:
+    """Ids of published campaigns: those that are open, then by how far away an opening of theirs
+    is. `find`: only with this in the id or the name; `alive`: only those that may still grant.
+    """
+    async with pool.connection() as connection:
+        rows = await connection.fetch(
+            """
+            SELECT r.campaign_id FROM rounds r JOIN campaigns c USING (campaign_id)
+            WHERE c.status <> 'DRAFT'
+              AND (strpos(r.campaign_id, lower($3)) > 0
+                   OR strpos(lower(c.definition ->> 'name'), lower($3)) > 0)
+              AND (NOT $4 OR (c.status <> 'OFFLINE' AND r.closes_at > $1))
+            GROUP BY 1
+            ORDER BY min(CASE WHEN c.status <> 'OFFLINE' AND r.opens_at <= $1 AND $1 < r.closes_at
+                              THEN 0 ELSE abs(r.opens_at - $1) END),
+                     min(abs(r.opens_at - $1)), 1
+            LIMIT $2
+            """,
+            now_ms,
+            limit,
+            find,
+            alive,
+        )
+    return [row["campaign_id"] for row in rows]
+
+
+async def openings(pool: Pool, from_ms: int, to_ms: int) -> list[int]:
+    """When rounds opened in [from_ms, to_ms), of any published campaign; the latest ones."""
+    async with pool.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT DISTINCT opens_at FROM rounds JOIN campaigns USING (campaign_id)"
+            " WHERE status <> 'DRAFT' AND opens_at >= $1 AND opens_at < $2"
+            " ORDER BY opens_at DESC LIMIT $3",
+            from_ms,
+            to_ms,
+            OPENINGS_MAX,
+        )
+    return [row["opens_at"] for row in rows]
