@@ -158,13 +158,14 @@ export class Chart {
 
   _axis(plot) {
     const { context } = plot, span = (plot.to - plot.from) / 1000;
-    const room = Math.max(2, (plot.right - plot.left) / 90);
+    const room = Math.max(2, (plot.right - plot.left) / (view.origin ? 55 : 90));
     const step = (STEPS_S.find((s) => span / s <= room) || 14400) * 1000;
     context.fillStyle = colours.soft; context.font = '11px system-ui, sans-serif';
     context.textAlign = 'center'; context.textBaseline = 'top';
-    for (let t = Math.ceil(plot.from / step) * step; t <= plot.to; t += step) {
+    const zero = view.origin || 0;
+    for (let t = zero + Math.ceil((plot.from - zero) / step) * step; t <= plot.to; t += step) {
       if (plot.x(t) < plot.left + 20 || plot.x(t) > plot.right - 20) continue;
-      context.fillText(at(t), plot.x(t), plot.bottom + 4);
+      context.fillText(moment(t), plot.x(t), plot.bottom + 4);
       context.fillRect(Math.round(plot.x(t)), plot.bottom, 1, 3);
     }
   }
@@ -225,7 +226,16 @@ export function paintAll() {
   requestAnimationFrame(() => { due = false; for (const chart of charts) chart.paint(); });
 }
 
-/** What is shown: from, to and step in ms; marks as [{t, kind, words}]. */
+/** A moment as the axis has it: since the opening where the view is of a sale, else of the day. */
+export function moment(t, fine = false) {
+  if (!view.origin) return at(t, fine);
+  if (t === view.origin) return 'T';
+  const s = (t - view.origin) / 1000, far = Math.abs(s);
+  const words = far >= 120 ? `${Math.floor(far / 60)}:${String(Math.floor(far % 60)).padStart(2, '0')}` : `${far.toFixed(fine ? 1 : 0)} s`;
+  return `T${s < 0 ? '−' : '+'}${words}`;
+}
+
+/** What is shown: from, to, step and origin in ms; marks as [{t, kind, words}]. */
 export function show(shown, notes) { view = shown; marks = notes; paintAll(); }
 
 export function zooms(act) { onZoom = act; }

@@ -1,34 +1,38 @@
 // The console: one stream, one state, painted twice a second; live, a longer time, or a replay.
 
-import { paintAll, show, zooms } from './chart.js';
+import { moment, paintAll, show, zooms } from './chart.js';
 import { lasting, roundAt } from './figures.js';
 import { paint, text } from './panels.js';
 import { makeCharts, trend } from './pictures.js';
+import { forecastOf, grantedIn, leftIn, leftsOf, peakOf, soldOutAt } from './sale.js';
 import { offer, reading, session, share, showActions, whoLooks } from './staff.js';
 
 const $ = (id) => document.getElementById(id);
-const LIVE_MS = 120000, STALE_MS = 3000, PACE_MS = 2000, BEFORE_MS = 3000, SALE_MS = 17000;
-const SALE = 0; // from the opening to the last answer, while the live rows reach back that far
+const LIVE_MS = 120000, STALE_MS = 3000, AGAIN_MS = 3000, BEFORE_MS = 3000, SALE_MS = 9000;
+const SALE = 0; // from the opening until all is answered and in the ledger, while the live rows reach back that far
 const RANGES = [[SALE, 'Sale'], [20, '20 s'], [120, '2 min'], [600, '10 min'], [3600, '1 h'], [86400, '24 h']];
 
-let source = null, heard = performance.now(), skew = 0, campaignId = '', campaigns = [], known = '';
+let source = null, looking = 0, listing = 0, heard = performance.now(), skew = 0, campaignId = '', campaigns = [], known = '';
 let live = { rows: [], seconds: [], campaign: null, book: null, parts: [], alarms: [], notes: [], bounds: [.001, 1], until: 0, ledger: true };
 let range = SALE, past = null, replay = null, shownNow = null, refreshed = 0;
+let turn = 0, asking = false; // of the history's answers only the one that was asked for last is taken
 
 const clock = () => Date.now() + skew;
 
 // -- the stream ------------------------------------------------------------------------------------
 
 function follow(id) {
+  if (id !== campaignId) {
+    live = { ...live, rows: [], seconds: [], campaign: null, book: null, notes: [] };
+    turn += 1;
+  }
   campaignId = id;
   source?.close();
-  live = { ...live, rows: [], seconds: [], campaign: null, book: null, notes: [] };
-  const url = `/ops/stream?campaign=${encodeURIComponent(id)}${reading}`;
-  source = new EventSource(url);
-  source.addEventListener('tick', (event) => take(JSON.parse(event.data)));
-  source.onerror = () => {
+  const mine = source = new EventSource(`/ops/stream?campaign=${encodeURIComponent(id)}${reading}`);
+  mine.addEventListener('tick', (event) => take(JSON.parse(event.data)));
+  mine.onerror = () => {
     // The browser comes back by itself, unless it was refused.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (source.readyState === EventSource.CLOSED) follow(campaignId); }, 3000);
+    if (mine.readyState === EventSource.CLOSED) setTimeout(() => { if (source === mine) follow(campaignId); }, AGAIN_MS);
   };
 }
 
@@ -55,18 +59,17 @@ function shown() { return shownNow; }
 
 function derive() {
   const isNow = !replay && !past?.zoomed, now = replay ? replay.at : clock();
-  const [from, to] = replay ? [replay.from, replay.to] : past?.zoomed ? [past.from, past.to] : ends(now);
+  const [from, to, origin] = replay ? [replay.from, replay.to, replay.opened] : past?.zoomed ? [past.from, past.to] : ends(now);
   const basis = replay || past || { ...live, step: 100 };
   const until = Math.min(to, now);
   const all = basis.rows.filter((row) => row.t <= until);
   const rows = all.filter((row) => row.t >= from && (row.grabs || row.calls));
   const books = (basis === past || basis === replay ? all : live.seconds).filter((row) => row.book && row.t >= from - 60000)
     .map((row) => ({ t: row.t + 1000, book: row.book })).filter((one) => one.t <= until + 1000);
-  const campaign = basis.campaign || live.campaign;
+  const campaign = basis.campaign || live.campaign, round = roundAt(campaign, now);
   const book = isNow ? live.book : books.length ? books[books.length - 1].book : null;
-  const lefts = leftsOf(all, books, campaign, from, basis.step);
-  if (lefts.length && until > lefts[lefts.length - 1].t) lefts.push({ t: until, left: lefts[lefts.length - 1].left });
-  const left = lefts.length ? lefts[lefts.length - 1].left : book ? book.left : null;
+  const lefts = leftsOf(all, books, campaign, { from, until, step: basis.step });
+  const left = lefts.length ? lefts[lefts.length - 1].left : leftIn(book, campaign, round);
   // the pace of now, whatever is in view; of a part of the past, none
   const tail = replay ? all : live.rows, end = replay ? now : live.until;
   const pace = past?.zoomed ? null : grantedIn(tail, end - 1000, end);
@@ -75,66 +78,23 @@ function derive() {
     rows, books, lefts, step: basis.step, bounds: basis.bounds, campaign, book, left, rate: pace,
     peak: peakOf(rows, basis.step),
     forecast: past?.zoomed ? null : forecastOf(tail, left, end),
-    soldOut: left === 0 ? soldOutAt(lefts, notes, roundAt(campaign, now)) : null,
+    soldOut: left === 0 ? soldOutAt(lefts, notes, round, now) : null,
     parts: live.parts, alarms: live.alarms, notes, trend: trend(books),
   };
-  show({ from, to: Math.max(to, from + 1000), step: basis.step }, notes.filter((note) => note.t >= from));
+  show({ from, to: Math.max(to, from + 1000), step: basis.step, origin }, notes.filter((note) => note.t >= from));
+  text('span', `${moment(from)} to ${moment(to)}`);
   return now;
 }
 
-/** Where a live view begins and ends. A sale of two seconds stands still once its answers end. */
+/** Where a live view begins and ends, and what its axis counts from. A sale of two seconds stands
+ * still once its last answer was given and its last coupon is in the ledger. */
 function ends(now) {
   const opened = live.campaign?.rounds.filter((r) => r.opens_at - BEFORE_MS <= now).pop()?.opens_at;
   if (range !== SALE) return [now - range * 1000, now];
   if (!opened || now - opened > LIVE_MS) return [now - LIVE_MS, now];
-  const heard = [...live.rows.filter((row) => row.grabs), ...live.notes].map((one) => one.t);
-  return [opened - BEFORE_MS, Math.max(opened + SALE_MS, ...heard.map((t) => Math.min(t, now) + BEFORE_MS))];
-}
-
-const grantedIn = (rows, from, to) => rows.reduce((sum, row) => sum + (from <= row.t && row.t < to ? row.grabs?.GRANTED || 0 : 0), 0);
-
-/** Left of the round of each moment: as the gateways told it; before that, of a campaign with one
- * round, as the books had it. The last one before the view is where the line begins. */
-function leftsOf(rows, books, campaign, from, step) {
-  const found = [], by = {};
-  for (const row of rows) {
-    if (!row.left) continue;
-    Object.assign(by, row.left);
-    const left = by[roundAt(campaign, row.t)?.round ?? 1];
-    if (left !== undefined) found.push({ t: row.t + step, left });
-  }
-  if (campaign?.rounds.length === 1) {
-    const first = found.length ? found[0].t - 2000 : Infinity;
-    found.unshift(...books.filter((one) => one.t < first && one.book.left !== null).map((one) => ({ t: one.t, left: one.book.left })));
-  }
-  return found.filter((one, i) => one.t >= from || !found[i + 1] || found[i + 1].t >= from).map((one) => ({ ...one, t: Math.max(one.t, from) }));
-}
-
-function peakOf(rows, step) {
-  let most = 0, sum = 0, first = 0;
-  const width = Math.max(step, 1000);
-  for (let i = 0; i < rows.length; i++) {
-    sum += rows[i].grabs?.GRANTED || 0;
-    while (rows[i].t - rows[first].t >= width) sum -= rows[first++].grabs?.GRANTED || 0;
-    most = Math.max(most, sum);
-  }
-  return most * 1000 / width;
-}
-
-/** At the pace of the last two seconds; null without one. */
-function forecastOf(rows, left, t) {
-  if (!left) return null;
-  const recent = rows.filter((row) => row.t > t - PACE_MS - 500 && row.grabs?.GRANTED);
-  if (!recent.length) return null;
-  const pace = recent.reduce((sum, row) => sum + row.grabs.GRANTED, 0) / Math.max(200, t - recent[0].t);
-  return { t, left, gone: t + left / pace };
-}
-
-function soldOutAt(lefts, notes, round) {
-  const note = notes.filter((one) => one.kind === 'sold out' && (!round || one.t >= round.opens_at)).pop();
-  if (note) return note.t;
-  const zero = lefts.findIndex((one, i) => one.left === 0 && lefts.slice(i).every((later) => later.left === 0));
-  return zero > 0 ? lefts[zero].t : null;
+  const moved = [...live.rows.filter((row) => row.grabs), ...live.notes, ...live.seconds.filter((row) => row.book?.ledger_ms)];
+  const happened = moved.map((one) => Math.min(one.t, now) + BEFORE_MS);
+  return [opened - BEFORE_MS, Math.max(opened + SALE_MS, ...happened), opened];
 }
 
 function refresh() {
@@ -152,7 +112,7 @@ function watch() {
   $('stale').hidden = silent < STALE_MS;
   if (silent >= STALE_MS) text('stale', `No news from the centre for ${lasting(silent)}. What you see is old; grabs go on without it.`);
   if (replay) advance();
-  if (past && !past.zoomed && performance.now() - refreshed > Math.max(2000, range * 5)) load();
+  if (past && !past.zoomed && !asking && performance.now() - refreshed > Math.max(2000, range * 5)) load();
   if (!$('desk').hidden && shownNow) refresh();
 }
 
@@ -165,19 +125,25 @@ async function ask(from, to) {
 }
 
 async function load(from, to) {
+  const mine = ++turn, zoomed = from !== undefined;
   refreshed = performance.now();
-  const zoomed = from !== undefined;
+  asking = true;
   try {
     const told = await ask(from ?? clock() - range * 1000, to ?? clock());
+    if (mine !== turn) return; // something else was asked for meanwhile, or another campaign
     if (zoomed || range > 120) past = { ...told, zoomed };
     refresh();
-  } catch (error) { text('hint', `History: ${error.message}`); }
+  } catch (error) { if (mine === turn) text('hint', `History: ${error.message}`); }
+  if (mine !== turn) return;
+  asking = false;
   $('reset').hidden = !(past?.zoomed || replay);
 }
 
 function choose(seconds) {
   range = seconds;
   past = replay = null;
+  turn += 1;
+  asking = false;
   $('player').hidden = $('reset').hidden = true;
   $('replay').value = '';
   for (const button of $('ranges').children) button.setAttribute('aria-pressed', String(Number(button.value) === seconds));
@@ -189,16 +155,19 @@ async function play(value) {
   const round = sale?.rounds.find((one) => String(one.round) === number);
   if (!round) return choose(range);
   if (id !== campaignId) { $('campaign').value = id; follow(id); }
+  const mine = ++turn;
+  asking = false;
   try {
     const told = await ask(round.opens_at - 10000, round.opens_at + 110000);
+    if (mine !== turn) return;
     const last = told.rows.filter((row) => row.grabs).pop();
     const to = Math.min(round.opens_at + 110000, Math.max(round.opens_at + 20000, (last?.t || 0) + 5000));
     past = null;
-    replay = { ...told, from: round.opens_at - 10000, to, at: round.opens_at - 3000, playing: true, moved: performance.now() };
+    replay = { ...told, opened: round.opens_at, from: round.opens_at - 10000, to, at: round.opens_at - 3000, playing: true, moved: performance.now() };
     $('player').hidden = $('reset').hidden = false;
     $('play').textContent = 'Pause';
     refresh();
-  } catch (error) { text('hint', `Replay: ${error.message}`); }
+  } catch (error) { if (mine === turn) text('hint', `Replay: ${error.message}`); }
 }
 
 function advance() {
@@ -212,27 +181,31 @@ function advance() {
 // -- the page --------------------------------------------------------------------------------------
 
 async function lookForCampaigns() {
+  const mine = ++listing;
   let told;
   try {
-    const answer = await fetch(`/ops/campaigns?${reading}`);
+    const answer = await fetch(`/ops/campaigns?find=${encodeURIComponent($('find').value.trim())}${reading}`);
     if (answer.status === 401) { enter(null); return; }
     if (!answer.ok) return;
     told = await answer.json();
   } catch { return; } // the banner says it
+  if (mine !== listing) return;
   const opened = told.campaigns.flatMap((one) => one.rounds).filter((r) => r.opens_at < told.now).length;
   const listed = JSON.stringify([told.campaigns, opened]);
   if (listed === known) return;
   known = listed;
-  campaigns = told.campaigns;
   const picker = $('campaign'), sales = $('replay');
+  const shown = campaigns.filter((one) => one.id === campaignId && !told.campaigns.some((other) => other.id === one.id));
+  campaigns = [...shown, ...told.campaigns]; // what is looked at stays, whatever is searched for
   const wanted = picker.value || campaignId || soonest(campaigns, told.now)?.id || '';
   picker.replaceChildren(...campaigns.map((one) => new Option(`${one.id} · ${one.name}`, one.id)));
   picker.value = wanted;
   const gone = campaigns.flatMap((one) => one.rounds.filter((r) => r.opens_at < told.now).map((r) => [r.opens_at, one, r]));
   gone.sort((a, b) => b[0] - a[0]);
   const chosen = sales.value;
-  sales.replaceChildren(new Option('choose a sale …', ''), ...gone.map(([opened, one, r]) => new Option(`${new Date(opened).toLocaleString('en-GB')} ${one.id}, round ${r.round}`, `${one.id} ${r.round}`)));
+  sales.replaceChildren(new Option(gone.length ? 'choose a sale …' : 'no sale is found', ''), ...gone.map(([opened, one, r]) => new Option(`${new Date(opened).toLocaleString('en-GB')} ${one.id}, round ${r.round}`, `${one.id} ${r.round}`)));
   sales.value = chosen;
+  if (sales.selectedIndex < 0) sales.value = '';
   if (wanted && (wanted !== campaignId || !source)) follow(wanted);
 }
 
@@ -243,6 +216,8 @@ function soonest(list, now) {
   return soon.sort((a, b) => start(a) - start(b))[0] || list[0];
 }
 
+const away = () => text('who', 'The centre does not answer');
+
 function enter(who) {
   known = ''; // whoever comes next begins anew
   $('signin').hidden = Boolean(who);
@@ -250,9 +225,10 @@ function enter(who) {
   $('out').hidden = !who?.role;
   $('share').hidden = !who?.role;
   text('who', who ? (who.role ? `${who.name} (${who.role})` : who.name) : 'not signed in');
+  showActions(who?.may || [], () => live.campaign);
+  $('picker').hidden = $('state').hidden = !who;
   if (!who) { source?.close(); source = null; heard = Infinity; return; }
   heard = performance.now();
-  showActions(who.may, () => live.campaign);
   lookForCampaigns().finally(() => { if (!source) follow(''); });
 }
 
@@ -275,8 +251,10 @@ $('play').onclick = () => {
 };
 $('seek').oninput = (event) => { replay.at = replay.from + (replay.to - replay.from) * event.target.value / 1000; refresh(); };
 $('share').onclick = share;
-$('out').onclick = async () => { await session('DELETE'); enter(null); };
-$('again').onclick = async () => enter(await session('GET'));
+$('out').onclick = () => session('DELETE').then(() => enter(null), away);
+$('again').onclick = () => session('GET').then(enter, away);
+let searching = 0;
+$('find').oninput = () => { clearTimeout(searching); searching = setTimeout(lookForCampaigns, 300); };
 zooms((from, to) => {
   replay = null;
   $('player').hidden = true;
@@ -286,6 +264,9 @@ derive();
 makeCharts($('charts'), shown);
 setInterval(watch, 250);
 setInterval(() => { if (source) lookForCampaigns(); }, 5000);
-const look = () => whoLooks().then(enter, () => { text('who', 'The centre does not answer'); });
+function look() {
+  clearTimeout(looking);
+  whoLooks().then(enter, () => { away(); looking = setTimeout(look, AGAIN_MS); });
+}
 window.addEventListener('hashchange', () => { if (location.hash.length > 20) look(); }); // a link for a page that is open
 look();

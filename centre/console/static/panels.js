@@ -65,8 +65,11 @@ function tiles(state, t) {
   text('left-small', round ? `of ${whole(round.quota)}` : '');
   text('rate', whole(rate));
   text('rate-small', peak ? `most: ${whole(peak)}` : '');
-  text('forecast-name', state.soldOut ? 'Sold out' : 'Sells out');
-  if (state.soldOut) {
+  text('forecast-name', left === 0 ? 'Sold out' : 'Sells out');
+  if (left === 0 && !state.soldOut) {
+    text('forecast', '–');
+    text('forecast-small', 'nobody saw when');
+  } else if (state.soldOut) {
     text('forecast', `T+ ${lasting(state.soldOut - (round ? round.opens_at : t))}`);
     text('forecast-small', at(state.soldOut, true));
   } else {
@@ -87,7 +90,7 @@ function tiles(state, t) {
   else light('alarms', 'good', '✓ None', '');
 }
 
-function books({ book, trend }) {
+function books({ book, campaign, trend }) {
   const lights = book ? book.lights : '??????';
   each($('lights'), INVARIANTS, () => document.createElement('a'), (node, name) => {
     const [kind, symbol, words] = LIGHT[lights[INVARIANTS.indexOf(name)]];
@@ -97,8 +100,9 @@ function books({ book, trend }) {
     text(node, `${symbol} ${name} ${words}`);
   });
   const of = book || {};
+  const all = campaign?.rounds.length > 1 ? ', all rounds' : '';
   const rows = [
-    ['Quota', whole(of.quota)], ['Left', whole(of.left)], ['Granted', whole(of.granted)], ['Returned', whole(of.returned)],
+    [`Quota${all}`, whole(of.quota)], [`Left${all}`, whole(of.left)], ['Granted', whole(of.granted)], ['Returned', whole(of.returned)],
     ['Persisted', whole(of.persisted)], ['Facts given', whole(of.seq)], ['Watermark', whole(of.watermark)],
     ['Outbox entries', whole(of.outbox)], ['Relay lag', ms(of.relay_ms)], ['Ledger lag', `${ms(of.ledger_ms)}${trend || ''}`],
   ].flat();

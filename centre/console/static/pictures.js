@@ -1,6 +1,6 @@
 // The six charts: what each draws of the rows that are shown, and what it says under the pointer.
 
-import { Chart } from './chart.js';
+import { Chart, moment } from './chart.js';
 import { GROUPS, grouped, lasting, ms, quantile, short, whole } from './figures.js';
 
 const SHARES = [[.5, 'one', 'p50'], [.95, 'two', 'p95'], [.99, 'three', 'p99']];
@@ -33,7 +33,7 @@ export function makeCharts(parent, shown) {
       const rows = under(t) ?? shown().rows, total = {};
       for (const row of rows) for (const [key, count] of Object.entries(grouped(row))) total[key] = (total[key] || 0) + count;
       const said = GROUPS.filter(([key]) => total[key]).map(([key, name]) => [key, `${name} ${whole(total[key])}`]);
-      return [[null, t === null ? `a column is ${perStep()}; in view:` : 'here:'], ...said];
+      return [[null, t === null ? `a column is ${perStep()}; in view:` : `${moment(t, true)}:`], ...said];
     },
   });
 

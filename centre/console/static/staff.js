@@ -3,13 +3,14 @@
 const $ = (id) => document.getElementById(id);
 const SIGNED = 'flashgrab-signed-in';
 const view = new URLSearchParams(location.search).get('view') || '';
-let csrf = '';
+let csrf = '', link = ''; // the link stays here until somebody has judged it: the address bar has it no more
 
 export const reading = view ? `&view=${encodeURIComponent(view)}` : '';
 
 /** {name, role, may} of who looks; null where he has to sign in. */
 export async function whoLooks() {
-  const link = location.hash.slice(1);
+  const hash = location.hash.slice(1);
+  if (hash.length > 20) link = hash; // else one of the page's own places
   if (link) history.replaceState(null, '', '/ops');
   if (view && !link) return { name: 'read-only link', role: '', may: [] };
   if (!link && !localStorage.getItem(SIGNED)) return null;
@@ -19,15 +20,17 @@ export async function whoLooks() {
 export async function session(method, body) {
   const headers = { 'Content-Type': 'application/json', 'X-CSRF-Token': csrf };
   const answer = await fetch('/ops/session', { method, headers, body: body && JSON.stringify(body) });
+  if (answer.status >= 500) throw new Error(`the centre answers ${answer.status}`);
+  link = '';
   const told = await answer.json();
   csrf = told.csrf || '';
-  if (csrf) localStorage.setItem(SIGNED, '1'); else if (answer.status < 500) localStorage.removeItem(SIGNED);
-  if (answer.status >= 500) throw new Error(told.detail);
+  if (csrf) localStorage.setItem(SIGNED, '1'); else localStorage.removeItem(SIGNED);
   return csrf ? told : null;
 }
 
-async function write(path, body) {
-  const key = crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random().toString(16).slice(2)}`;
+const freshKey = () => (crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random().toString(16).slice(2)}`);
+
+async function write(path, body, key) {
   for (let tries = 0; ; tries++) {
     let answer;
     try {
@@ -43,6 +46,7 @@ async function write(path, body) {
   }
 }
 
+const UNKNOWN = 'It may have been done: press again here, and it is done once.';
 const ACTIONS = {
   pause: ['Pause', 'Nobody is granted a coupon until you resume. Who asks again for a coupon he has, gets it.'],
   resume: ['Resume', 'Grabs are granted again at once.'],
@@ -111,6 +115,7 @@ function ask(action, campaign) {
     typed.id = 'd-typed'; typed.autocomplete = 'off';
     isSure = () => typed.value === campaign.id;
   }
+  let key = '', meant = ''; // pressed again for the same, it is the same operation: the first may have been done
   const check = () => { $('d-yes').disabled = !isSure(); };
   $('d-fields').oninput = check;
   check();
@@ -118,13 +123,16 @@ function ask(action, campaign) {
     if (!isSure()) return;
     $('d-yes').disabled = true;
     $('d-said').textContent = '…';
+    if (meant !== JSON.stringify(body())) [key, meant] = [freshKey(), JSON.stringify(body())];
     try {
-      const [status, told] = await write(`/v1/campaigns/${campaign.id}/${action}`, body());
+      const [status, told] = await write(`/v1/campaigns/${campaign.id}/${action}`, body(), key);
       const done = status < 300;
       $('d-said').textContent = done ? `Done${told.applied ? '' : `, but not in force yet: ${told.trouble}`}.` : told.detail || told.title;
+      if (status >= 500) $('d-said').textContent += ` ${UNKNOWN}`;
       if (done) { $('d-yes').hidden = true; $('d-no').textContent = 'Close'; } else check();
     } catch {
-      $('d-said').textContent = 'The centre does not answer. Whether it was done, the notes will show.';
+      $('d-said').textContent = `The centre does not answer. ${UNKNOWN}`;
+      check();
     }
   };
 }
@@ -134,7 +142,7 @@ export async function share() {
   open('Read-only link', 'Whoever has it sees this console and can change nothing.');
   $('d-yes').hidden = true;
   $('d-no').textContent = 'Close';
-  const [status, told] = await write('/v1/view-links');
+  const [status, told] = await write('/v1/view-links', {}, freshKey());
   if (status !== 201) { $('d-said').textContent = told.detail || told.title; return; }
   const link = field('Link');
   link.readOnly = true;
