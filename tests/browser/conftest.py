@@ -6,8 +6,11 @@ import pytest
 
 from tests.browser import chromium
 from tests.browser.chromium import Browser
+from tests.browser.console import published
 from tests.browser.sales import Sales, selling
+from tests.cli.stack_process import data_folder
 from tests.conftest import require
+from tests.e2e.running import Stack, stack
 
 
 @pytest.fixture(scope="package")
@@ -30,3 +33,12 @@ def sales() -> Iterator[Sales]:
     """A gateway with the demo's identities, and campaigns for it."""
     with selling() as found:
         yield found
+
+
+@pytest.fixture(scope="package")
+def sold() -> Iterator[Stack]:
+    """A whole stack for the operator's console; its first sale, `first`, is open."""
+    require(chromium.missing())
+    with data_folder() as folder, stack(folder) as running:
+        published(running, "first", 50)
+        yield running

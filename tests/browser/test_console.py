@@ -1,90 +1,26 @@
 """The operator's console in a real browser, over a whole stack that sells, fails and recovers."""
 
-import json
 import os
 import signal
-from collections.abc import Iterator
+import time
 
-import httpx2
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
-from tests.browser import chromium
 from tests.browser.axe import accessibility
 from tests.browser.chromium import Browser
-from tests.conftest import require
-from tests.e2e.running import Stack, simple, stack, until
+from tests.browser.console import choose, published, signed_in
+from tests.e2e.running import Stack, until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 CUT = ("ERR_CONNECTION", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE")
 
 
-@pytest.fixture(scope="module")
-def sold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack; its first sale, `first`, is open."""
-    require(chromium.missing())
-    with stack(tmp_path_factory.mktemp("console") / "data") as running:
-        running.campaign(simple("first", quota=50))
-        yield running
-
-
-def token(running: Stack, role: str) -> str:
-    made = running.command("token", "create", "--role", role, "--name", role, "--json")
-    assert made.returncode == 0, made.stderr
-    return str(json.loads(made.stdout)["token"])
-
-
-def link(running: Stack, of: str = "") -> str:
-    """A sign-in link of the root, or of a token."""
-    shown = of or running.secrets()["FLASHGRAB_ADMIN_TOKEN"]
-    with httpx2.Client(base_url=running.centre_url, verify=False) as http:
-        made = http.post(
-            "/v1/sign-ins",
-            headers={"authorization": f"Bearer {shown}", "idempotency-key": os.urandom(8).hex()},
-        )
-    assert made.status_code == 201, made.text
-    return running.centre_url + str(made.json()["path"])
-
-
-def signed_in(browser: Browser, running: Stack, of: str = "") -> None:
-    browser.open(link(running, of))
-    browser.sees("#books-light", "Balance", 30)
-
-
-def choose(browser: Browser, campaign_id: str) -> None:
-    """Look at this campaign, once the picker has it."""
-    until("it can be chosen", lambda: browser.run(
-        "const s = document.getElementById('campaign');"
-        "if (![...s.options].some((o) => o.value === arguments[0])) return false;"
-        "s.value = arguments[0]; s.dispatchEvent(new Event('change')); return true;",
-        campaign_id,
-    ))  # fmt: skip
-
-
-def test_signing_in_by_a_link_that_is_good_once(browser: Browser, sold: Stack) -> None:
-    """The link leaves the address bar, a reload stays signed in, signing out ends it, and the link
-    is used up; who is not signed in is told how to be."""
-    once = link(sold)
-    browser.open(once)
-    assert browser.sees("#who", "root") == "root (admin)"
-    assert "#" not in browser.driver.current_url
-    browser.sees("#books-light", "Balance", 30)
-    browser.sees("#parts-light", "All up")
-    browser.reload()
-    browser.sees("#who", "root (admin)")
-    browser.click("#out")
-    browser.sees("#signin", "flashgrab token sign-in")
-    assert accessibility(browser) == []
-    browser.expect("401")
-    browser.open(once)
-    browser.sees("#who", "not signed in")
-
-
 def test_a_sale_with_a_killed_worker(browser: Browser, sold: Stack) -> None:
     """Numbers while it sells; the light of the parts is red while the worker is away and green
     when the supervisor has it back; the books end balanced; then the sale can be replayed."""
-    sold.campaign(simple("rush", quota=2000, opens="+8s"))
+    published(sold, "rush", 2000, opens="+6s")
     signed_in(browser, sold)
     choose(browser, "rush")
     browser.sees("#clock", "T\N{MINUS SIGN}")
@@ -121,8 +57,31 @@ def test_a_sale_with_a_killed_worker(browser: Browser, sold: Stack) -> None:
     assert browser.text("#left") == "0"
     assert "GRANTED 2,000" in " ".join(browser.text("#reasons").split())
     assert accessibility(browser) == []
-    browser.shoot("console-after-sale", keep=True)
+    _stands_still(browser)
+    browser.shoot("console-after-sale", keep=True, kind="webp")
+    for scheme in ("light", "dark"):
+        browser.wear(scheme=scheme, width=320, height=1200)
+        until("it is narrow", lambda: browser.run("return innerWidth") == 320)
+        browser.shoot(f"console-{scheme}-320", keep=True, whole=False, kind="webp")
+    browser.wear()
     _replay(browser)
+
+
+def _stands_still(browser: Browser) -> None:
+    """The first view is of the sale, counts from its opening, and slides no more once it is over;
+    other views slide by the clock."""
+    assert browser.text('#ranges [aria-pressed="true"]') == "Sale"
+    began = browser.text("#clock")
+    shown = browser.text("#span")
+    assert shown.startswith("T\N{MINUS SIGN}3 s to T+")
+    until("time goes on", lambda: browser.text("#clock") not in (began, ""))
+    assert browser.text("#span") == shown
+    browser.click('#ranges button[value="20"]')
+    until("by the clock", lambda: ":" in browser.text("#span"))
+    by_clock = browser.text("#span")
+    until("it slides", lambda: browser.text("#span") not in (by_clock, ""))
+    browser.click('#ranges button[value="0"]')
+    until("the sale again", lambda: browser.text("#span") == shown)
 
 
 def _replay(browser: Browser) -> None:
@@ -141,70 +100,6 @@ def _replay(browser: Browser) -> None:
     until("live again", lambda: not browser.text("#replaying"))
 
 
-def test_buttons_are_for_those_who_may(browser: Browser, sold: Stack) -> None:
-    """An operator pauses, an approver restocks by typing the amount twice, a viewer and a read-only
-    link have no button, and the server refuses what the page does not offer."""
-    sold.campaign(simple("roles", quota=10))
-    signed_in(browser, sold, token(sold, "operator"))
-    choose(browser, "roles")
-    browser.sees("#state", "OPEN")
-    assert browser.text("#actions").split() == ["Pause", "Resume", "Close"]
-    browser.click("#do-pause")
-    assert accessibility(browser) == []
-    browser.click("#d-yes")
-    browser.sees("#d-said", "Done")
-    browser.click("#d-no")
-    browser.sees("#state", "PAUSED")
-    browser.sees("#notes", "pause by operator")
-    assert _written(browser, "/v1/campaigns/roles/restock", {"round": 1, "add": 5}) == 403
-    browser.click("#out")
-    browser.sees("#signin", "Sign in")
-
-    signed_in(browser, sold, token(sold, "approver"))
-    choose(browser, "roles")
-    browser.click("#do-restock")
-    browser.find("#d-add").send_keys("15")
-    browser.find("#d-again").send_keys("16")
-    assert not browser.find("#d-yes").is_enabled()
-    browser.press("BACKSPACE", "5")
-    browser.click("#d-yes")
-    browser.sees("#d-said", "Done")
-    browser.press("ESCAPE")
-    browser.sees("#left-small", "of 25")
-    browser.click("#share")
-    view = until("a link", lambda: browser.run("return document.querySelector('#d-link')?.value"))
-    assert accessibility(browser) == []
-    browser.press("ESCAPE")
-    browser.click("#out")
-    browser.sees("#signin", "Sign in")
-
-    signed_in(browser, sold, token(sold, "viewer"))
-    assert browser.text("#actions") == ""
-    assert _written(browser, "/v1/campaigns/roles/resume", {}) == 403
-    browser.click("#out")
-    browser.sees("#signin", "Sign in")
-    browser.open(view)
-    browser.sees("#who", "read-only link")
-    browser.sees("#books-light", "Balance", 30)
-    assert browser.text("#actions") == ""
-    assert not browser.text("#share")
-
-
-def _written(browser: Browser, path: str, body: dict[str, int]) -> int:
-    """The status of a write with the page's own session and token."""
-    return int(
-        browser.driver.execute_async_script(
-            "const [path, body, done] = arguments;"
-            "fetch('/ops/session').then((a) => a.json()).then((who) => fetch(path, {method: 'POST',"
-            " headers: {'Content-Type': 'application/json', 'X-CSRF-Token': who.csrf,"
-            " 'Idempotency-Key': 'k' + Date.now()}, body: JSON.stringify(body)}))"
-            ".then((a) => done(a.status))",
-            path,
-            body,
-        )
-    )
-
-
 def test_old_news_are_marked(browser: Browser, sold: Stack) -> None:
     """A centre that says nothing for 3 s: a banner; it ends when the centre goes on."""
     signed_in(browser, sold)
@@ -214,7 +109,7 @@ def test_old_news_are_marked(browser: Browser, sold: Stack) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         browser.sees("#stale", "No news from the centre", 15)
-        browser.shoot("console-stale")
+        browser.shoot("console-stale", keep=True, whole=False, kind="webp")
     finally:
         os.kill(pid, signal.SIGCONT)
     until("fresh again", lambda: not browser.text("#stale"), 20)
@@ -234,7 +129,7 @@ def test_it_fits_and_can_be_read(browser: Browser, sold: Stack, scheme: str, wid
     browser.press("ARROW_LEFT", "ARROW_LEFT", "ESCAPE")
     label = browser.run("return document.querySelector('canvas').getAttribute('aria-label')")
     assert label.startswith("Answers by outcome")
-    browser.shoot(f"console-{scheme}-{width}", keep=width == 320)
+    browser.shoot(f"console-fits-{scheme}-{width}")
 
 
 def test_longer_times_come_from_the_ledger(browser: Browser, sold: Stack) -> None:
@@ -245,10 +140,105 @@ def test_longer_times_come_from_the_ledger(browser: Browser, sold: Stack) -> Non
         browser.click(f'#ranges button[value="{value}"]')
         pressed = f'#ranges button[value="{value}"][aria-pressed="true"]'
         until("it is pressed", lambda pressed=pressed: browser.text(pressed))  # type: ignore[misc]
+    _drag(browser)
+    browser.sees("#reset", "Back to live")
+    browser.click("#reset")
+    until("live", lambda: not browser.text("#reset"))
+
+
+def test_a_slow_answer_does_not_overwrite_a_newer_view(browser: Browser, sold: Stack) -> None:
+    """A zoom stays although the history that was asked for before it comes later; and what comes
+    for another campaign is not shown."""
+    signed_in(browser, sold)
+    choose(browser, "first")
+    browser.run(
+        "const real = window.fetch; window.late = 0;"
+        "window.fetch = async (path, ...more) => {"
+        "  const answer = await real(path, ...more);"
+        "  if (!String(path).startsWith('/ops/history') || !window.slow) return answer;"
+        "  await new Promise((done) => { window.free = done; });"
+        "  window.late += 1; return answer; };"
+        "window.slow = true;"
+    )
+    browser.click('#ranges button[value="3600"]')
+    until("asked", lambda: browser.run("return Boolean(window.free)"))
+    browser.run("window.slow = false")
+    _drag(browser)
+    browser.sees("#reset", "Back to live")
+    zoomed = browser.text("#span")
+    browser.run("window.free()")
+    until("it came", lambda: browser.run("return window.late") == 1)
+    _a_moment(browser)
+    assert browser.text("#span") == zoomed
+    assert browser.text("#reset") == "Back to live"
+
+    browser.click("#reset")
+    browser.run("window.free = null; window.slow = true")
+    _drag(browser)
+    until("asked", lambda: browser.run("return Boolean(window.free)"))
+    browser.run("window.slow = false")
+    published(sold, "another", 3, opens="+1h")
+    choose(browser, "another")
+    browser.sees("#left-small", "of 3")
+    browser.run("window.free()")
+    until("it came", lambda: browser.run("return window.late") == 2)
+    _a_moment(browser)
+    assert not browser.text("#reset")
+    first, _, last = browser.text("#span").partition(" to ")
+    assert _second(last) - _second(first) in (120, 120 - 86_400)  # nothing has opened there
+
+
+def _drag(browser: Browser) -> None:
     canvas = browser.find("canvas")
     actions = ActionChains(browser.driver)
     actions.move_to_element_with_offset(canvas, -50, 0).click_and_hold()
     actions.move_by_offset(120, 0).release().perform()
-    browser.sees("#reset", "Back to live")
-    browser.click("#reset")
-    until("live", lambda: not browser.text("#reset"))
+
+
+def _a_moment(browser: Browser) -> None:
+    """Until the page has painted again, twice."""
+    browser.driver.execute_async_script(
+        "const done = arguments[0]; setTimeout(() => requestAnimationFrame(() => done()), 600)"
+    )
+
+
+def _second(shown: str) -> int:
+    hours, minutes, seconds = (int(part) for part in shown.split(":"))
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def test_two_rounds_are_told_apart(browser: Browser, sold: Stack) -> None:
+    """Left and state are those of the round that is shown, also once it has none left."""
+    later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4 * 3600))
+    published(sold, "rounds", 2, {"opens_at": later, "closes_at": "+1h", "quota": 7})
+    signed_in(browser, sold)
+    choose(browser, "rounds")
+    browser.sees("#left-small", "of 2")
+    until("left", lambda: browser.text("#left") == "2")
+    assert "Left, all rounds\n9" in browser.text("#books")
+    assert browser.text("#state") == "OPEN"
+    crowd = sold.command("rehearse", "--campaign", "rounds", "--buyers", "4")
+    assert crowd.returncode == 0, crowd.stdout + crowd.stderr
+    browser.sees("#state", "SOLD OUT")
+    assert browser.text("#left") == "0"
+    browser.sees("#forecast", "T+")
+    browser.reload()  # and by the books alone
+    choose(browser, "rounds")
+    browser.sees("#state", "SOLD OUT")
+    browser.sees("#forecast", "T+")
+
+
+def test_a_sale_is_found_by_name(browser: Browser, sold: Stack) -> None:
+    """What is typed narrows the list of campaigns and of sales to replay; what is looked at
+    stays."""
+    published(sold, "needle", 4)
+    signed_in(browser, sold)
+    choose(browser, "first")
+    browser.find("#find").send_keys("Test NEED")
+    options = "return [...document.getElementById('campaign').options].map((o) => o.value)"
+    until("found", lambda: browser.run(options) == ["first", "needle"])
+    sales = "return [...document.getElementById('replay').options].map((o) => o.value)"
+    assert browser.run(sales) == ["", "needle 1", "first 1"]
+    browser.find("#find").clear()
+    browser.find("#find").send_keys(" ")
+    until("all again", lambda: len(browser.run(options)) > 2)
