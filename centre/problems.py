@@ -54,6 +54,11 @@ class Problem(Exception):
         self.detail = detail
         self.fields = fields
 
+    @property
+    def retriable(self) -> bool:
+        """Whether the same call may succeed later: then it is no fault of ours either."""
+        return self.code.value.retry_after_ms > 0
+
 
 def problem(code: Code, detail: str, **fields: Any) -> Response:
     """The answer to a refused request."""

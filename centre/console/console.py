@@ -4,6 +4,7 @@ It lives in the centre's loop and never raises: whatever is away is shown as awa
 """
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ STREAMS_MAX = 64
 """Pages that are told at once, in all."""
 READER_STREAMS_MAX = 16
 """Of one session, token or read-only link."""
+STOP_S = 0.5
+"""For looks that have begun when the centre stops."""
 NOTES_KEPT = 200
 SEED_MS = 60_000
 """At least so often a campaign that is watched is in a second, so that history knows its start."""
@@ -63,6 +66,7 @@ class Console:
     _fault: str = ""
     _written: dict[str, tuple[Book, int]] = field(default_factory=dict)
     _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
     def start(self) -> None:
@@ -70,10 +74,13 @@ class Console:
         self._tasks = [
             asyncio.create_task(self._every(EVERY_MS, self._look_and_tell), name="console"),
             asyncio.create_task(self._every(SECOND_MS, self.look_at_books), name="console books"),
-            asyncio.create_task(self.keeper.run(), name="console keeper"),
+            asyncio.create_task(self._every(SECOND_MS, self.keeper.look), name="console keeper"),
         ]
 
     async def stop(self) -> None:
+        self._stopping.set()
+        if self._tasks:  # a connection that is just given back must not be cut
+            await asyncio.wait(self._tasks, timeout=STOP_S)
         await end(self._tasks)
         await self.keeper.stop()
         await self.asker.close()
@@ -95,7 +102,7 @@ class Console:
 
     async def _every(self, pause_ms: int, act: Callable[[], Awaitable[None]]) -> None:
         said = ""
-        while True:
+        while not self._stopping.is_set():
             began_ms = self.clock.monotonic_ms()
             try:
                 await act()
@@ -105,7 +112,9 @@ class Console:
                     said = repr(error)
                     log.exception("console_failed")
             took_ms = self.clock.monotonic_ms() - began_ms
-            await asyncio.sleep(max(pause_ms - took_ms, STEP_MS) / 1000)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(pause_ms - took_ms, STEP_MS) / 1000):
+                    await self._stopping.wait()
 
     async def _look_and_tell(self) -> None:
         try:

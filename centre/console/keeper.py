@@ -11,7 +11,6 @@ from collections import deque
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from centre.console.shapes import SECOND_MS, Second
 from flashgrab.clock import Clock
@@ -21,7 +20,6 @@ from flashgrab.ledger.console import Kept, Note
 from flashgrab.ledger.pool import Pool
 from flashgrab.recent import Row
 
-PAUSE_S = 1.0
 SWEEP_MS = 60_000
 QUEUE_MAX = 600
 WAIT_MS = 4000
@@ -29,8 +27,6 @@ LAST_S_MAX = 2.0
 """For what still waits when the centre stops."""
 BEFORE_MS, AFTER_MS = 10_000, 120_000
 """Around an opening: there the rows of 100 ms are kept."""
-
-log = structlog.get_logger()
 
 
 class _Waiting(NamedTuple):
@@ -69,20 +65,10 @@ class Keeper:
             async with asyncio.timeout(LAST_S_MAX):
                 await self._write(list(self._seconds))
 
-    async def run(self) -> None:
-        """For ever."""
-        said = ""
-        while True:
-            await asyncio.sleep(PAUSE_S)
-            try:
-                await self.write()
-                said = ""
-            except LedgerUnavailable:
-                continue  # the applier alarms
-            except Exception as error:
-                if repr(error) != said:  # the loop outlives a fault of ours, said once
-                    said = repr(error)
-                    log.exception("console_not_kept")
+    async def look(self) -> None:
+        """Once a second."""
+        with contextlib.suppress(LedgerUnavailable):  # the applier alarms
+            await self.write()
 
     async def write(self) -> None:
         """What has waited long enough, and now and then the sweep. Raises LedgerUnavailable; then
