@@ -1,35 +1,21 @@
 """A buyer in a real browser against a real gateway."""
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.browser.axe import accessibility
+from tests.browser.buyer import AN_HOUR_AHEAD, HURRY, YOURS, armed, is_listed
 from tests.browser.chromium import Browser
-from tests.browser.sales import Sales, selling
+from tests.browser.sales import Sales
 from tests.e2e.running import until
-from tests.gateway.asking import identity
 from tests.gateway.serving import HOUR_MS
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 SOON_MS = 4000
-YOURS = "It is yours"
-AN_HOUR_AHEAD = "const now = Date.now; Date.now = () => now() + 3600_000"
-"""What this device's clock shows."""
-HURRY = (
-    "const timer = window.setTimeout; window.setTimeout = (what, ms, ...more) =>"
-    " timer(what, ms < 1500 ? ms : ms / 10, ...more)"
-)
-"""Pauses of seconds, and the time within which an answer has to come, are ten times as short."""
-
-
-def armed(browser: Browser) -> None:
-    """Wait until the button can be pressed."""
-    browser.find('#grab[aria-disabled="false"]')
 
 
 @contextmanager
@@ -312,7 +298,7 @@ def test_the_list_goes_on_looking(browser: Browser, sales: Sales) -> None:
     browser.before_it(AN_HOUR_AHEAD)
     browser.before_it(HURRY)
     row = f'[data-campaign="{campaign_id}"]'
-    until("it is listed", lambda: row_is_there(browser, sales, row))
+    until("it is listed", lambda: is_listed(browser, sales, row))
     opens_at = sales.state(campaign_id)["rounds"][0]["opens_at"]
     shown = browser.run(
         "const as = {dateStyle: 'medium', timeStyle: 'medium'};"
@@ -324,12 +310,6 @@ def test_the_list_goes_on_looking(browser: Browser, sales: Sales) -> None:
     browser.sees(f"{row} .status", "Paused")
 
 
-def row_is_there(browser: Browser, sales: Sales, row: str) -> bool:
-    """The list is made once a second, and kept for ten."""
-    browser.open(f"{sales.url}/?{time.monotonic_ns()}")
-    return bool(browser.run("return document.querySelector(arguments[0]) !== null", row))
-
-
 def test_a_challenge_is_solved_in_the_page(browser: Browser, sales: Sales) -> None:
     """Work before the pass, shown while it lasts, and then the coupon."""
     challenge = {"kind": "work", "ask": "always", "bits": 15}
@@ -338,257 +318,3 @@ def test_a_challenge_is_solved_in_the_page(browser: Browser, sales: Sales) -> No
     armed(browser)
     browser.click("#grab")
     browser.sees("#title", YOURS)
-
-
-# -- in their own way ------------------------------------------------------------------------------
-
-
-def test_in_chinese(browser: Browser, sales: Sales) -> None:
-    """By the browser's language, and by the switch, which is remembered."""
-    campaign_id = sales.publish(name="春季大促")
-    browser.wear(lang="zh-CN")
-    browser.open(sales.page(campaign_id))
-    browser.sees("#grab", "立即领券")
-    assert browser.run("return document.documentElement.lang") == "zh"
-    browser.click('.languages a[lang="en"]')
-    browser.sees("#grab", "Grab a coupon")
-    browser.reload()
-    armed(browser)
-    browser.click('.languages a[lang="zh"]')
-    browser.click("#grab")
-    browser.sees("#title", "领到了")
-    browser.wear(lang="zh-CN", width=320, height=640)
-    browser.shoot("buyer-coupon-zh", keep=True)
-    assert accessibility(browser) == []
-
-
-def test_by_keyboard_alone(browser: Browser, sales: Sales) -> None:
-    """The focus waits on the button, Enter works from the opening on, and the focus goes on to
-    the coupon; what happens is said to those who hear the page."""
-    campaign_id = sales.publish(opens_ms=SOON_MS)
-    browser.open(sales.page(campaign_id))
-    browser.sees("#label", "Opens in")
-    for _ in range(10):
-        browser.press("TAB")
-        if browser.run("return document.activeElement.id") == "grab":
-            break
-    browser.press("ENTER")
-    armed(browser)
-    until("it is said", lambda: "Open now" in live(browser))
-    browser.press("ENTER")
-    browser.sees("#title", YOURS)
-    until("it is said", lambda: YOURS in live(browser))
-    until("focus", lambda: browser.run("return document.activeElement.id") == "title")
-
-
-def test_how_long_it_takes_is_said_as_it_is(browser: Browser, sales: Sales) -> None:
-    """Who comes half a minute before the opening hears of half a minute, not of the minute that
-    others heard of."""
-    browser.open(sales.page(sales.publish(opens_ms=30_000)))
-    said = until("it is said", lambda: "Opens in" in live(browser) and live(browser))
-    seconds = re.fullmatch(r"Opens in (\d+) s\.", said)
-    assert seconds, said
-    assert 15 <= int(seconds[1]) <= 30
-
-
-def live(browser: Browser) -> str:
-    return str(browser.find("#live").get_attribute("textContent"))
-
-
-def test_without_javascript(browser: Browser, sales: Sales) -> None:
-    """Two forms, one coupon; pressing again gives the same one."""
-    campaign_id = sales.publish(per_user=5)
-    browser.wear(script=False)
-    browser.open(sales.page(campaign_id))
-    browser.find("input[name=user]").send_keys("plain-ann")
-    browser.click("form button")
-    browser.sees("#text", "Press the button")
-    browser.click("form button")
-    browser.sees("#title", YOURS)
-    assert browser.text("#code") == f"{campaign_id}-1"
-    browser.reload()
-    browser.sees("#title", YOURS)
-    assert sales.granted(campaign_id) == 1
-
-
-# -- a shop's own buyer ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def shop(sales: Sales) -> Iterator[Sales]:
-    """A gateway as in production; the pages of the other gateway stand in for the shop's."""
-    captcha = {"CAPTCHA_VERIFY_URL": "http://127.0.0.1:1/", "CAPTCHA_SECRET": "s"}
-    with selling(DEMO="0", CORS_ORIGINS=sales.url, CAPTCHA_SITE_KEY="site-1", **captcha) as found:
-        yield found
-
-
-def token_of(user: str, **changes: int) -> str:
-    return identity(user, **changes)["authorization"].removeprefix("Bearer ")
-
-
-def test_the_shop_gives_the_identity_in_the_fragment(browser: Browser, shop: Sales) -> None:
-    """It leaves the address bar at once and serves after a reload; without one: sign in."""
-    campaign_id = shop.publish()
-    browser.open(shop.page(campaign_id))
-    browser.sees("#title", "Sign in at the shop")
-    token = token_of("shop-ann")
-    browser.open("about:blank")
-    browser.open(f"{shop.page(campaign_id)}?lang=en#identity={token}")
-    browser.sees("#who", "shop-ann")
-    assert browser.driver.current_url == f"{shop.page(campaign_id)}?lang=en"
-    browser.reload()
-    armed(browser)
-    browser.click("#grab")
-    browser.sees("#title", YOURS)
-
-
-def test_whether_a_token_is_over_the_gateway_judges(browser: Browser, shop: Sales) -> None:
-    """On a device that is an hour ahead a token serves; one that has ended takes neither the coupon
-    nor the pass away from its page; without a pass it is: sign in."""
-    campaign_id = shop.publish(per_user=5)
-    browser.before_it(AN_HOUR_AHEAD)
-    browser.open(f"{shop.page(campaign_id)}#identity={token_of('shop-di')}")
-    armed(browser)
-    browser.click("#grab")
-    browser.sees("#title", YOURS)
-    over = token_of("shop-di", exp=int(time.time()) - 7200)
-    browser.run("sessionStorage.setItem('flashgrab.identity', arguments[0])", over)
-    browser.reload()
-    browser.sees("#title", YOURS)
-    assert browser.text("#who") == "You are shop-di"
-    browser.click("#grab")  # says "Grab another one"
-    browser.sees("#title", "They are yours")
-    browser.open(f"{shop.page(shop.publish())}#identity={over}")
-    browser.sees("#title", "Sign in at the shop")
-
-
-def test_a_newer_token_is_not_thrown_away_with_an_old_one(browser: Browser, shop: Sales) -> None:
-    """The shop's page hands a new one over while the pass is asked for with one that is over."""
-    browser.open(shop.origins[0] + "/")
-    browser.run("window.page = window.open('about:blank')")
-    before = to_the_opened(browser)
-    over = token_of("shop-ed", exp=int(time.time()) - 60)
-    browser.before_it(
-        "const real = window.fetch; let first = true;"
-        "const refused = new Promise((go) => { window.refuse = go; });"
-        "window.fetch = async (to, how) => {"
-        "  if (!first || !to.endsWith('/passes')) return real(to, how);"
-        "  first = false;"
-        "  await refused;"
-        "  const answer = await real(to, how);"
-        "  window.status = 'refused';"
-        "  return answer;"
-        "}"
-    )
-    campaign_id = shop.publish()
-    browser.run("location.href = arguments[0]", f"{shop.page(campaign_id)}#identity={over}")
-    browser.sees("#who", "shop-ed")
-    mine = browser.driver.current_window_handle
-    browser.go_back_to(before)
-    browser.run(
-        "const [identity] = arguments; page.postMessage({flashgrab: {identity}}, '*')",
-        token_of("shop-flo"),
-    )
-    browser.go_back_to(mine)
-    browser.sees("#who", "shop-flo")
-    browser.run("window.refuse()")
-    until("the old one is", lambda: browser.run("return window.status") == "refused")
-    browser.click("#grab")
-    browser.sees("#title", YOURS)
-    assert browser.text("#who") == "You are shop-flo"
-
-
-COUNT = "window.heard = 0; window.addEventListener('message', () => { window.heard++; })"
-
-
-def test_only_listed_pages_are_believed(browser: Browser, shop: Sales) -> None:
-    """A message of a page that did not open this one, or did and is of another origin, changes
-    nothing."""
-    address = shop.page(shop.publish())
-    browser.open(address)
-    browser.sees("#title", "Sign in at the shop")
-    browser.run(COUNT)
-    browser.run("postMessage({flashgrab: {identity: arguments[0]}}, '*')", token_of("thief"))
-    until("it has come", lambda: browser.run("return window.heard") > 0)
-    assert browser.text("#who") == "Not signed in"
-    browser.open(shop.gateway.metrics_url)  # an origin that nobody lists
-    browser.run(
-        "const [url, identity] = arguments, page = window.open(url);"
-        "setInterval(() => page.postMessage({flashgrab: {identity}}, '*'), 50)",
-        address,
-        token_of("thief"),
-    )
-    to_the_opened(browser)
-    browser.sees("#title", "Sign in at the shop")
-    browser.run(COUNT)
-    until("they have come", lambda: browser.run("return window.heard") > 2)
-    assert browser.text("#who") == "Not signed in"
-
-
-def to_the_opened(browser: Browser) -> str:
-    """Go to the tab that a page has opened; gives the handle of the one before."""
-    before = browser.driver.current_window_handle
-    until("it opens", lambda: len(browser.driver.window_handles) == 2)
-    browser.go_back_to(next(h for h in browser.driver.window_handles if h != before))
-    return before
-
-
-def test_a_page_of_the_shop_hands_the_identity_over(browser: Browser, shop: Sales) -> None:
-    """It opens this page, hears that it is ready, and says who the buyer is."""
-    campaign_id, (origin, *_) = shop.publish(), shop.origins
-    browser.open(origin + "/")
-    browser.run(
-        "const [url, identity] = arguments;"
-        "window.addEventListener('message', ({ source, data, origin }) => {"
-        "  if (data.flashgrab === 'ready') source.postMessage({ flashgrab: { identity } }, origin);"
-        "});"
-        "window.open(url)",
-        shop.page(campaign_id),
-        token_of("shop-bob"),
-    )
-    to_the_opened(browser)
-    browser.sees("#who", "shop-bob")
-    armed(browser)
-    browser.click("#grab")
-    browser.sees("#title", YOURS)
-
-
-def test_a_captcha_that_the_page_cannot_show_is_named(browser: Browser, shop: Sales) -> None:
-    """With what the shop has to know: its site key."""
-    campaign_id = shop.publish(challenge={"kind": "captcha", "ask": "always"})
-    browser.open(f"{shop.page(campaign_id)}#identity={token_of('shop-cy')}")
-    browser.sees("#text", "site key site-1")
-    assert accessibility(browser) == []
-
-
-# -- how it looks ----------------------------------------------------------------------------------
-
-SIZES = [(1280, 800), (768, 900), (320, 640)]
-KEPT = {"waiting-1280-light", "open-768-dark", "coupon-1280-light", "coupon-320-dark"}
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screenshots(browser: Browser, sales: Sales, scheme: str) -> None:
-    """Every view at every width, in both schemes: nothing scrolls sideways, axe finds nothing."""
-    browser.wear(scheme=scheme)
-    browser.open(sales.url + "/")
-    browser.sees("[data-status]")
-    look(browser, "list", scheme)
-    browser.open(sales.page(sales.publish(opens_ms=HOUR_MS // 9)))
-    browser.sees("#stock")
-    look(browser, "waiting", scheme)
-    browser.open(sales.page(sales.publish(quota=500)))
-    armed(browser)
-    look(browser, "open", scheme)
-    browser.click("#grab")
-    browser.sees("#title", YOURS)
-    look(browser, "coupon", scheme)
-
-
-def look(browser: Browser, view: str, scheme: str) -> None:
-    for width, height in SIZES:
-        browser.wear(scheme=scheme, width=width, height=height)
-        name = f"{view}-{width}-{scheme}"
-        assert not browser.scrolls_sideways, name
-        browser.shoot(f"buyer-{name}", keep=name in KEPT)
-    assert accessibility(browser) == []

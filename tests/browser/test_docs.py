@@ -12,13 +12,14 @@ pytestmark = pytest.mark.xdist_group("browser")
 def test_the_document_is_shown_and_programs_can_be_copied(browser: Browser, sales: Sales) -> None:
     """Swagger UI lists the calls; a button copies what it stands beside."""
     campaign_id = sales.publish()
+    browser.wear(width=1024, height=640)
     browser.open(f"{sales.url}/docs?campaign={campaign_id}")
     browser.sees("#swagger-ui", "/v1/campaigns/{campaign_id}/grabs")
     assert f"CAMPAIGN={campaign_id}" in browser.text("#snippet-1")
     assert browser.text("#snippet-1").count(sales.url) == 1
     browser.click("button[data-copies=snippet-1]")
     browser.sees("button[data-copies=snippet-1]", "Copied")
-    browser.shoot("docs", keep=True)
+    browser.shoot("docs", keep=True, whole=False)
 
 
 def test_a_call_is_tried_out_from_the_page(browser: Browser, sales: Sales) -> None:
