@@ -5,6 +5,7 @@ command; with several functions, or with an empty `@app.callback()`, it is a gro
 Exit statuses (contract §4): 0 done, 1 bad news, 2 wrong use or unreachable service.
 """
 
+import gc
 import importlib
 import sys
 from typing import Any
@@ -18,7 +19,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from typer.core import TyperCommand, TyperGroup
 
 from flashgrab.cli.failure import Failure
-from flashgrab.start import lean
+from flashgrab.start import YOUNG_OBJECTS, lean
 
 # name -> (module, one line for the list of commands)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -45,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("flashgrab.cli.bench", "Run the benchmarks of a checkout, side by side."),
 }
 PARTS = ("gateway", "relay", "worker", "centre")
-LEAN = (*PARTS, "up", "audit", "backup", "restore", "dead")
+LEAN = (*PARTS, "audit", "backup", "restore", "dead")
 """Those that import structlog, and need nothing that it takes where it finds it."""
 
 
@@ -104,6 +105,8 @@ def root(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status; never a traceback for a wrong use."""
+    if argv is None:  # a program: what is imported stays, and need not be walked again and again
+        gc.set_threshold(YOUNG_OBJECTS)
     try:
         status = app(argv, prog_name="flashgrab", standalone_mode=False)
     except Failure as failure:

@@ -51,7 +51,8 @@ def restore(
     from flashgrab.errors import FlashgrabError, LedgerUnavailable, StoreRefused, StoreUnavailable
     from flashgrab.ledger.backup import LedgerNotEmpty
     from flashgrab.ledger.backup_file import BackupUnusable, reading
-    from flashgrab.ledger.migrate import SchemaNewer, head
+    from flashgrab.ledger.migrate import SchemaNewer
+    from flashgrab.ledger.revision import head
 
     target = find(data).need("postgres_url", "redis_url", "centre_url", "admin_token")
     try:

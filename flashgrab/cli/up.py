@@ -15,7 +15,7 @@ import typer
 from flashgrab.cli import banner
 from flashgrab.cli.banner import Countdown, Demo
 from flashgrab.cli.failure import fail
-from flashgrab.cli.stack import leftovers, migration, secretsfile
+from flashgrab.cli.stack import leftovers, secretsfile
 from flashgrab.cli.stack.folder import DataFolder
 from flashgrab.cli.stack.layout import (
     Layout,
@@ -217,6 +217,8 @@ class Up:
 
         async def migrate_between(tier: int) -> None:
             if tier == 0 and folder.older is not None:
+                from flashgrab.cli.stack import migration
+
                 self._say(await migration.run(folder, folder.older, layout.postgres.url))
 
         await supervisor.start(migrate_between)

@@ -8,8 +8,6 @@ schema is already ours, neither alembic nor SQLAlchemy is imported.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -17,12 +15,12 @@ import asyncpg
 from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import FlashgrabError, LedgerUnavailable
 from flashgrab.ledger.pool import CONNECT_S, GONE, Pool
+from flashgrab.ledger.revision import MIGRATIONS, head
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
 LOCK = 0x666C6173_68677262
 """Key of the advisory lock: "flashgrb" as a number."""
 WAIT_PAUSE_S = 0.2
@@ -33,12 +31,6 @@ WAITING = "start"
 
 class SchemaNewer(FlashgrabError):
     """The ledger was migrated by a newer release; this one must not write to it."""
-
-
-@cache
-def head() -> str:
-    """The newest revision that this code has, from the names of the files."""
-    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 async def migrate(url: str) -> None:

@@ -17,7 +17,8 @@ from flashgrab.errors import LedgerUnavailable
 from flashgrab.ledger import backup as ledger_backup
 from flashgrab.ledger.backup import LedgerEmpty, LedgerNotEmpty, backup, restore
 from flashgrab.ledger.backup_file import FORMAT, MANIFEST, BackupUnusable, Manifest, reading
-from flashgrab.ledger.migrate import head, migrate, migrating
+from flashgrab.ledger.migrate import migrate, migrating
+from flashgrab.ledger.revision import head
 from flashgrab.ledger.tables import TABLES
 from tests.centre.serving import Servers, StillClock
 
@@ -83,6 +84,8 @@ async def _fill(url: str, coupons: int = 300) -> None:
         f"INSERT INTO blocks VALUES ('user', 'u1', $odd${odd}$odd$, 'me', NULL, 9)",
         "INSERT INTO blocklist VALUES (true, 'b1')",
         "INSERT INTO rebuilds VALUES ('op3', 'sale', 'DONE', false, 2, 300, 400, '{}', 8, 9)",
+        "INSERT INTO console_seconds VALUES (1000, '\\x00ff', NULL), (2000, '\\x', '\\x0a5c')",
+        f"INSERT INTO console_notes VALUES (1000, 'sale', 'paused', $odd${odd}$odd$)",
     )
 
 
@@ -325,7 +328,7 @@ from pathlib import Path
 from flashgrab.clock import SystemClock
 from flashgrab.ledger import backup
 from flashgrab.ledger.backup_file import reading
-from flashgrab.ledger.migrate import head
+from flashgrab.ledger.revision import head
 
 def stop(table, rows):
     if table == "coupons":

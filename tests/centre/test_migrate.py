@@ -9,14 +9,9 @@ import pytest
 
 from flashgrab.alarms import Alarm, Alarms
 from flashgrab.errors import LedgerUnavailable
-from flashgrab.ledger.migrate import (
-    SchemaNewer,
-    head,
-    migrate,
-    schema_is_ours,
-    wait_for_schema,
-)
+from flashgrab.ledger.migrate import SchemaNewer, migrate, schema_is_ours, wait_for_schema
 from flashgrab.ledger.pool import Pool
+from flashgrab.ledger.revision import head
 from tests.centre.serving import TABLES, Servers
 
 pytestmark = pytest.mark.anyio

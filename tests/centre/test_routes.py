@@ -12,7 +12,7 @@ from centre.caller import EXPECTED
 from centre.openapi import document
 from centre.problems import Code
 from centre.requests import BODY_BYTES_MAX
-from flashgrab.ledger.migrate import head
+from flashgrab.ledger.revision import head
 from flashgrab.model import Definition
 from tests.centre.serving import (
     ADMIN_TOKEN,

@@ -9,7 +9,7 @@ import httpx2
 import psutil
 import pytest
 
-from flashgrab.ledger.migrate import head
+from flashgrab.ledger.revision import head
 from tests.centre.process import COMMAND, centre_process, environment
 from tests.centre.serving import Servers, both_sides
 

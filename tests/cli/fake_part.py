@@ -31,7 +31,9 @@ def main() -> None:
     name = sys.argv[1]
     if folder := os.environ.get("FAKE_REPORT"):
         ours = {key: value for key, value in os.environ.items() if key.startswith("FLASHGRAB_")}
-        Path(folder, f"{name}.json").write_text(json.dumps(ours))
+        whole = Path(folder, f".{name}-{os.getpid()}")  # two relays have one name
+        whole.write_text(json.dumps(ours))
+        whole.replace(Path(folder, f"{name}.json"))
     if os.environ.get("FAKE_FAILS") == name:
         print("this part cannot start")
         sys.exit(3)

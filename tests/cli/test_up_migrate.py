@@ -13,7 +13,8 @@ from flashgrab.cli.stack.ports import free_port
 from flashgrab.cli.stack.postgres import Postgres
 from flashgrab.cli.stack.service import ServiceFailed
 from flashgrab.ledger.backup_file import reading
-from flashgrab.ledger.migrate import head, migrating
+from flashgrab.ledger.migrate import migrating
+from flashgrab.ledger.revision import head
 from tests.cli.stack_process import Running, up
 
 pytestmark = [pytest.mark.xdist_group("up")]

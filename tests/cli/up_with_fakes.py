@@ -11,7 +11,7 @@ FAKE = str(Path(__file__).with_name("fake_part.py"))
 
 def with_fakes(options: layout.Options) -> up.Up:
     """The parts are fakes; everything else is real."""
-    return real(options, command=lambda name: [sys.executable, FAKE, name])
+    return real(options, command=lambda name: [sys.executable, "-S", FAKE, name])
 
 
 real = up.Up

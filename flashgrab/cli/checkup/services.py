@@ -10,7 +10,7 @@ from flashgrab.cli.checkup.hints import Finding, counted, judged
 from flashgrab.clock import Clock
 from flashgrab.errors import BrokerUnavailable, LedgerUnavailable, StoreRefused, StoreUnavailable
 from flashgrab.ledger.checkup import read_server
-from flashgrab.ledger.migrate import head
+from flashgrab.ledger.revision import head
 from flashgrab.store import OUTBOX_MAX, Store
 from gateway.redis_clock import SKEW_MS_MAX
 

@@ -10,7 +10,7 @@ from typing import IO
 from flashgrab import scripts
 from flashgrab.cli.stack.service import ServiceFailed
 from flashgrab.cli.stack.wholefile import write_whole
-from flashgrab.ledger.migrate import head
+from flashgrab.ledger.revision import head
 
 LAYOUT = 2
 """Grows when files move in the folder. 1 was the same, but did not name the two schemas."""

@@ -11,7 +11,8 @@ from flashgrab.cli.stack.service import ServiceFailed
 from flashgrab.clock import SystemClock
 from flashgrab.errors import FlashgrabError
 from flashgrab.ledger.backup import LedgerEmpty, backup
-from flashgrab.ledger.migrate import head, migrate
+from flashgrab.ledger.migrate import migrate
+from flashgrab.ledger.revision import head
 
 
 async def run(folder: DataFolder, older: FolderVersion, postgres_url: str) -> str:
