@@ -171,21 +171,25 @@ export class Chart {
   }
 
   _marks(plot) {
+    const shown = marks.filter((mark) => mark.t >= plot.from && mark.t <= plot.to);
+    const colour = (mark) => (mark.kind === 'died' ? colours.bad : colours.soft);
+    for (const mark of shown) vertical(plot, mark.t, colour(mark), [3, 3]);
+    if (!this.labels) return;
     const { context } = plot;
+    context.font = '11px system-ui, sans-serif'; context.textBaseline = 'bottom';
     const free = [-Infinity, -Infinity, -Infinity]; // a label that has no room above goes inside
-    for (const mark of marks) {
-      if (mark.t < plot.from || mark.t > plot.to) continue;
-      const colour = mark.kind === 'died' ? colours.bad : colours.soft;
-      vertical(plot, mark.t, colour, [3, 3]);
+    for (const mark of shown) {
       const x = plot.x(mark.t), words = mark.kind === 'died' || mark.kind === 'started' ? `${mark.words.split(' ')[0]} ${mark.kind}` : mark.kind;
-      if (!this.labels) continue;
-      context.fillStyle = colour; context.font = '11px system-ui, sans-serif'; context.textBaseline = 'bottom';
       const width = context.measureText(words).width;
-      const right = x + width + 6 > plot.right;
-      const row = free.findIndex((end) => (right ? x - width - 3 : x) >= end);
+      const right = x + width + 6 > plot.right, start = right ? x - width - 3 : x + 3;
+      const row = free.findIndex((end) => start - 3 >= end);
       if (row < 0) continue;
-      context.textAlign = right ? 'right' : 'left';
-      context.fillText(words, right ? x - 3 : x + 3, plot.top + 13 * row);
+      const y = plot.top + 13 * row;
+      context.fillStyle = colours.card; context.globalAlpha = .8; // above columns and lines
+      context.fillRect(start - 1, y - 13, width + 2, 13);
+      context.globalAlpha = 1;
+      context.fillStyle = colour(mark); context.textAlign = 'left';
+      context.fillText(words, start, y);
       free[row] = right ? x : x + width + 8;
     }
   }
