@@ -7,10 +7,16 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.cli.stack_process import data_folder
 from tests.e2e.running import Stack, stack
 
+PLAIN = structlog.dev.ConsoleRenderer(
+    colors=False, exception_formatter=structlog.dev.plain_traceback
+)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAIN])
+"""As the parts have it: the default prints all locals of a traceback, for seconds."""
 RUNNING = pytest.StashKey[ExitStack]()
 SHOP_TOKEN = "the-token-of-the-shops-own-backend"
 """Of the running stack."""

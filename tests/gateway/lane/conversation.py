@@ -109,11 +109,12 @@ async def converse(side: Side, *rounds: Sequence[bytes]) -> list[Heard]:
 async def same(pair: Pair, *rounds: Sequence[bytes]) -> list[Heard]:
     """Both sides hear the same; both worlds change the same. What they answered.
 
-    On a busy machine a request of one side may pass its deadline: then both are asked again.
+    On a busy machine a request of one side may pass its deadline, or the end of an answer may be
+    lost with its connection: then both are asked again.
     """
     twin = await converse(pair.twin, *rounds)
     lane = await converse(pair.lane, *rounds)
-    if _late(twin) != _late(lane):
+    if _late(twin) != _late(lane) or _is_cut(twin, lane):
         level(pair.twin.world, pair.lane.world)
         pair.twin.forget()
         pair.lane.forget()
@@ -131,6 +132,16 @@ async def same(pair: Pair, *rounds: Sequence[bytes]) -> list[Heard]:
 
 def _late(heard: Sequence[Heard]) -> int:
     return sum(one.answers.count(b"BACKEND_UNAVAILABLE") for one in heard)
+
+
+def _is_cut(twin: Sequence[Heard], lane: Sequence[Heard]) -> bool:
+    """Whether one side heard only the beginning: who closes with bytes unread resets, and a reset
+    throws away what the client has not read yet."""
+    return any(
+        a.closed and b.closed and len(a.answers) != len(b.answers)
+        and (a.answers.startswith(b.answers) or b.answers.startswith(a.answers))
+        for a, b in zip(twin, lane, strict=True)
+    )  # fmt: skip
 
 
 def normal(data: bytes) -> bytes:
