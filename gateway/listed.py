@@ -17,10 +17,14 @@ SECOND_MS = 1000
 
 
 class Shown(NamedTuple):
-    """A public state as it is sent, and its ETag."""
+    """A public state as it is sent, up to its end, and its ETag."""
 
-    body: bytes
+    state: bytes
     tag: str
+
+    def at(self, now_ms: int, more: Mapping[str, str] | None = None) -> bytes:
+        """All of it, with the server's time and what else is of this moment."""
+        return self.state + orjson.dumps({"server_time": to_rfc3339(now_ms), **(more or {})})[1:]
 
 
 class Known(NamedTuple):
@@ -58,10 +62,9 @@ class Listed:
         return body
 
 
-def shown(body: dict[str, Any], now_ms: int, more: Mapping[str, str] | None = None) -> Shown:
-    """The tag is of the state and the second: a cache that is told 304 goes on giving the time and
-    the stamp (`more`) that it has, and whoever counts down by them must not be told old ones."""
+def shown(body: dict[str, Any], now_ms: int) -> Shown:
+    """The tag is of the state and the second: a cache that is told 304 goes on giving the time that
+    it has (and the page's stamp), and whoever counts down by it must not be told an old one."""
     state = orjson.dumps(body)
     digest = blake2s(b"%d %b" % (now_ms // SECOND_MS, state), digest_size=8)
-    moving = orjson.dumps({"server_time": to_rfc3339(now_ms), **(more or {})})
-    return Shown(state[:-1] + b"," + moving[1:], f'W/"{digest.hexdigest()}"')
+    return Shown(state[:-1] + b",", f'W/"{digest.hexdigest()}"')
