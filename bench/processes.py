@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
-START_S = 15.0
+START_S = 60.0
 FILES_MAX = 16_384
 
 

@@ -35,7 +35,7 @@ from worker.topics import TOPICS
 from worker.walker import Walker
 from worker.watermark import Watermark
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 SESSION_MS = 1000
 """The embedded broker waits half of it at each join."""
 HOUR_MS = 3_600_000
