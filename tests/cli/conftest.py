@@ -15,7 +15,7 @@ CENTRE = pytest.mark.xdist_group("centre of the command line")
 """Of the files that speak to one and the same centre, each with campaigns of its own."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers() -> Iterator[Servers]:
     """The stores of a centre."""
     with embedded.postgres() as postgres, embedded.valkey() as valkey:
@@ -23,7 +23,7 @@ def servers() -> Iterator[Servers]:
         yield Servers(postgres.url, valkey.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def centre_url(servers: Servers) -> Iterator[str]:
     """A real centre."""
     with centre_process(servers, SEGMENT_KEY=SEGMENT_KEY) as (_process, url):
