@@ -1,6 +1,7 @@
 """Asks the parts of a stack what they measure; they may come and go in between."""
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,12 @@ class Round:
         """Those that the parts name."""
         names: set[str] = set()
         return names.union(*(readings.campaigns_of(said.samples) for said in self.now.values()))
+
+
+def client(timeout_s: float) -> httpx2.AsyncClient:
+    """What asks them. Only a gateway's address of the environment may need certificates."""
+    verify = target.has_tls(os.environ.get("FLASHGRAB_GATEWAY_URL") or "http://")
+    return httpx2.AsyncClient(timeout=timeout_s, trust_env=False, verify=verify)
 
 
 class Sampler:

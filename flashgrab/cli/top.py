@@ -10,14 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2
 import typer
 
 from flashgrab.cli import target
 from flashgrab.cli.completion import campaign_ids
 from flashgrab.cli.failure import fail
 from flashgrab.cli.readings import Line
-from flashgrab.cli.sampling import TIMEOUT_S_MAX, Sampler
+from flashgrab.cli.sampling import TIMEOUT_S_MAX, Sampler, client
 from flashgrab.cli.screen.live import Screen, is_terminal
 from flashgrab.cli.target import DataOption
 from flashgrab.clock import to_rfc3339
@@ -96,7 +95,7 @@ class Lines:
     async def run(self, interval_s: float, count: int | None) -> None:
         """The first after one interval, since rates need two readings."""
         timeout_s = min(interval_s, TIMEOUT_S_MAX)
-        async with httpx2.AsyncClient(timeout=timeout_s, trust_env=False) as http:
+        async with client(timeout_s) as http:
             sampler = Sampler(self._data, http, public=False)
             await sampler.ask()
             due_s = time.monotonic()

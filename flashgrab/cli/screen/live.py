@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import httpx2
 from rich.console import Console
 from rich.live import Live
 
@@ -124,7 +123,7 @@ class Screen:
 
     async def _read(self, count: int | None) -> None:
         timeout_s = min(self._interval_s, sampling.TIMEOUT_S_MAX)
-        async with httpx2.AsyncClient(timeout=timeout_s, trust_env=False) as http:
+        async with sampling.client(timeout_s) as http:
             sampler = sampling.Sampler(self._data, http, public=True)
             due_s = time.monotonic()
             done = -1  # the first reading gives no rates
