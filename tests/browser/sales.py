@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import httpx2
-
 from flashgrab import keys, scripts
 from flashgrab.scripts import PUBLISH, SETTLE
 from tests.gateway.process import Running, environment, running, until
@@ -62,7 +60,9 @@ class Sales:
 
     def state(self, campaign_id: str) -> dict[str, Any]:
         """Its public state."""
-        found: dict[str, Any] = httpx2.get(f"{self.url}/v1/campaigns/{campaign_id}").json()
+        found: dict[str, Any] = self.gateway.http.get(
+            self.url + f"/v1/campaigns/{campaign_id}"
+        ).json()
         return found
 
     def turn(self, campaign_id: str, status: str) -> None:

@@ -64,6 +64,9 @@ class Running:
     ) -> None:
         self.url = f"http://127.0.0.1:{env['FLASHGRAB_PORT']}"
         self.metrics_url = f"http://127.0.0.1:{env['FLASHGRAB_METRICS_PORT']}/metrics"
+        # A client makes a TLS context (50 ms of CPU). Connections are not kept: each request may
+        # reach another process of the port.
+        self.http = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [*command, *arguments], env=env, stdout=self._said, stderr=self._said
@@ -82,24 +85,24 @@ class Running:
         if self.process.poll() is not None:
             raise AssertionError(f"ended with {self.process.returncode}: {self.said}")
         try:
-            return httpx2.get(self.url + "/readyz").status_code == 200
+            return self.http.get(self.url + "/readyz").status_code == 200
         except httpx2.TransportError:
             return False
 
     def knows(self, campaign_id: str) -> bool:
         """Whether it has read this campaign."""
-        return httpx2.get(f"{self.url}/v1/campaigns/{campaign_id}").status_code == 200
+        return self.http.get(f"{self.url}/v1/campaigns/{campaign_id}").status_code == 200
 
     def grab(self, campaign_id: str, user: str, timeout_s: float = 5) -> httpx2.Response:
         expires_ms = int(time.time() * 1000) + HOUR_MS
         token = issue(PassKeys.parse(PASS_KEYS), campaign_id, user, "", expires_ms)
         headers = {"authorization": f"Bearer {token}", "idempotency-key": "k"}
         path = f"{self.url}/v1/campaigns/{campaign_id}/grabs"
-        return httpx2.post(path, headers=headers, timeout=timeout_s)
+        return self.http.post(path, headers=headers, timeout=timeout_s)
 
     def counted(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
-        text = httpx2.get(self.metrics_url).text
+        text = self.http.get(self.metrics_url).text
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)
@@ -113,6 +116,7 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        self.http.close()
         self._said.close()
 
 

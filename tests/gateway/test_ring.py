@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import msgspec
 import pytest
 
@@ -128,7 +127,7 @@ def server() -> Iterator[Valkey]:
 
 
 def recent(gateway: Running, since: int = 0) -> Said:
-    answer = httpx2.get(gateway.metrics_url.replace("/metrics", f"/recent?since={since}"))
+    answer = gateway.http.get(gateway.metrics_url.replace("/metrics", f"/recent?since={since}"))
     return msgspec.json.decode(answer.content, type=Said)
 
 
