@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from yaml import safe_load
 
 from flashgrab.alarms import RUNBOOK, Alarm
 from flashgrab.measured import METRICS
-from scripts.alerts import rules
+from scripts.alerts import RUNBOOK as LINKS
+from scripts.alerts import SEEN_FROM_OUTSIDE, of_alarm, rules
 from scripts.dashboards import ROOT, files, yaml
 from scripts.panels import DASHBOARDS
 from tests.conftest import require
@@ -150,8 +152,49 @@ def test_promtool_takes_the_configuration(name: str) -> None:
     assert f"{len(rules())} rules found" in said
 
 
-def test_the_rules_fire_when_they_should() -> None:
+CASES = ("alerts_test.yml", "alerts_slow_test.yml")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rules_fire_when_they_should(name: str) -> None:
     """promtool's own test: alarms that stay, that came and went, parts that are away, shares."""
     require(NEEDED)
-    said = promtool("test", "rules", str(Path(__file__).with_name("alerts_test.yml")))
-    assert "SUCCESS" in said
+    assert "SUCCESS" in promtool("test", "rules", str(Path(__file__).with_name(name)))
+
+
+def test_every_rule_has_a_case_that_fires() -> None:
+    """By hand, but for those of the alarms, which have one form (below)."""
+    fires = {
+        case["alertname"]
+        for name in CASES
+        for group in safe_load(Path(__file__).with_name(name).read_text())["tests"]
+        for case in group["alert_rule_test"]
+        if case["exp_alerts"]
+    }
+    assert {rule.name for rule in SEEN_FROM_OUTSIDE} <= fires
+
+
+def test_every_alarm_fires(tmp_path: Path) -> None:
+    """Each of them once its metric is 1 and not before, with its own words, how much it matters,
+    and its place in the runbook."""
+    require(NEEDED)
+    series, cases = [], []
+    for alarm in Alarm:
+        rule, job = of_alarm(alarm), f"flashgrab-{alarm.value.parts[0]}"
+        of = f'alarm="{alarm.anchor}", job="{job}", instance="a"'
+        series.append({"series": f"flashgrab_alarm{{{of}}}", "values": "0x10 1x10"})
+        fires = {
+            "exp_labels": {"job": job, "instance": "a", "severity": rule.severity},
+            "exp_annotations": {
+                "summary": alarm.value.words,
+                "runbook_url": f"{LINKS}#{alarm.anchor}",
+            },
+        }
+        for at, expected in (("18s", []), ("30s", [fires])):
+            cases.append({"eval_time": at, "alertname": rule.name, "exp_alerts": expected})
+    group = {"interval": "2s", "input_series": series, "alert_rule_test": cases}
+    path = str(PROMETHEUS / "alerts.yml")
+    whole = {"rule_files": [path], "evaluation_interval": "2s", "tests": [group]}
+    file = tmp_path / "cases.yml"
+    file.write_text(json.dumps(whole))
+    assert "SUCCESS" in promtool("test", "rules", str(file))
