@@ -108,13 +108,13 @@ def serving(
     """For the length of a block; `under` is a command that runs it. Raises BadRun if it fails."""
     with tempfile.TemporaryDirectory(prefix="flashgrab-bench-") as name, ExitStack() as stack:
         folder = Path(name)
-        with _valkey(folder, fsync, cores) as (ask, redis_port):
+        with valkey(folder, fsync, cores) as (ask, redis_port):
             of_replica = of_limiter = None
             more = {}
             if limiter:
                 own = folder / "limiter"
                 own.mkdir()
-                of_limiter, at = stack.enter_context(_valkey(own, "no", cores))
+                of_limiter, at = stack.enter_context(valkey(own, "no", cores))
                 more = {"FLASHGRAB_LIMITER_URL": f"redis://127.0.0.1:{at}"}
             if replica:
                 of_replica = stack.enter_context(_replica(folder, redis_port, fsync, cores))
@@ -133,7 +133,7 @@ def _replica(folder: Path, of: int, fsync: str, cores: Cores) -> Iterator[Ask]:
     """A replica on the same core, as durable as the primary, in sync. Raises BadRun."""
     own = folder / "replica"
     own.mkdir()
-    with _valkey(own, fsync, cores, "--replicaof", "127.0.0.1", str(of)) as (ask, _):
+    with valkey(own, fsync, cores, "--replicaof", "127.0.0.1", str(of)) as (ask, _):
         until = time.monotonic() + START_S
         while ask("INFO", "replication").get("master_link_status") != "up":
             if time.monotonic() > until:
@@ -143,7 +143,7 @@ def _replica(folder: Path, of: int, fsync: str, cores: Cores) -> Iterator[Ask]:
 
 
 @contextmanager
-def _valkey(folder: Path, fsync: str, cores: Cores, *more: str) -> Iterator[tuple[Ask, int]]:
+def valkey(folder: Path, fsync: str, cores: Cores, *more: str) -> Iterator[tuple[Ask, int]]:
     port = free_port()
     command = [str(_valkey_server()), "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--dir", str(folder), "--save", "", "--maxclients", "5000"]

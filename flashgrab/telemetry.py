@@ -115,16 +115,18 @@ class Metrics:
 
     def observe_since(self, name: str, now: float, since: Sequence[float]) -> None:
         """Put the time since each of these moments, the oldest first, into a histogram without
-        labels: mostly all fall into one bucket."""
+        labels: mostly all fall into one bucket or two, so that a look at each edge is enough."""
         bounds, histogram = METRICS[name].bounds, self._histogram(name)
-        counts, place = histogram.counts, bisect.bisect_left
+        counts, place, size = histogram.counts, bisect.bisect_left, len(since)
         longest, shortest = place(bounds, now - since[0]), place(bounds, now - since[-1])
-        if longest == shortest:
-            counts[longest] += len(since)
-        else:
-            for moment in since:
-                counts[place(bounds, now - moment)] += 1
-        histogram.total += now * len(since) - sum(since)
+        longer = 0  # how many belong into a bucket above
+        while longest > shortest:
+            longest -= 1
+            older = place(since, now - bounds[longest])
+            counts[longest + 1] += older - longer
+            longer = older
+        counts[shortest] += size - longer
+        histogram.total += now * size - sum(since)
 
     def _histogram(self, name: str, labels: Labels = ()) -> Histogram:
         found = self.histograms.get((name, labels))

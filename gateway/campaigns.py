@@ -15,6 +15,7 @@ from flashgrab.state import CampaignState, OutboxStanding, RoundState
 from flashgrab.store import Store
 from flashgrab.tasks import end
 from flashgrab.telemetry import Metrics
+from gateway.tallies import Tallies
 
 if TYPE_CHECKING:
     from gateway.gate import Gate
@@ -60,8 +61,9 @@ log = structlog.get_logger()
 class Campaign:
     """One campaign. `floor` is the highest seq seen in its epoch; it never falls."""
 
-    def __init__(self, campaign_id: str) -> None:
+    def __init__(self, campaign_id: str, metrics: Metrics | None = None) -> None:
         self.campaign_id = campaign_id
+        self.tallies = Tallies(campaign_id, metrics or Metrics())  # of answers from memory
         self.name = campaign_id.encode()
         self.state: CampaignState | None = None
         self.missing = True
@@ -220,7 +222,7 @@ class Catalogue:
         self._read_at: dict[str, OutboxStanding] = {}  # before the last reading that went well
         self._turn = 0
         self._begun: dict[str, int] = {}  # and when they end
-        self._default: Campaign | None = Campaign(NOT_READ)
+        self._default: Campaign | None = Campaign(NOT_READ, metrics)
 
     @property
     def loaded(self) -> bool:
@@ -302,8 +304,9 @@ class Catalogue:
         except (StoreRefused, KeyError, ValueError) as error:
             state, problem = None, error
         self._unreadable[campaign_id] = problem
-        campaign = self._campaigns.setdefault(campaign_id, Campaign(campaign_id))
-        self._going[campaign_id] = self.by_name[campaign.name] = campaign
+        campaign = self._campaigns.get(campaign_id) or Campaign(campaign_id, self._metrics)
+        self._campaigns[campaign_id] = self.by_name[campaign.name] = campaign
+        self._going[campaign_id] = campaign
         campaign.update(state, now_ms)
         self._show_left(campaign)
         self._begin(campaign, now_ms)

@@ -14,7 +14,7 @@ from flashgrab.receipts import ReceiptKeys
 from flashgrab.replica import Replica
 from flashgrab.shop_tokens import ShopTokens
 from flashgrab.store import Store
-from flashgrab.telemetry import Metrics, Tally
+from flashgrab.telemetry import Metrics
 from flashgrab.wire import Calls, Wire
 from gateway.batch import Batcher
 from gateway.call import Bounds
@@ -33,6 +33,7 @@ from gateway.ratelimit import Verdict
 from gateway.ready import Ready
 from gateway.redis_clock import RedisClock
 from gateway.replicated import Replicated
+from gateway.tallies import Tallies
 
 READS_MAX = 32
 """Grabs that are looked up in Redis at once; more wait their turn, no longer than their deadline.
@@ -76,10 +77,10 @@ class Gateway:
     blocked: Blocklist | None = None
     """Whom passes of before do not help; None where nobody is: a grab pays one look at this."""
     batchers: dict[str, Batcher] = field(default_factory=dict)
-    local_tallies: dict[tuple[Campaign | None, Outcome], Tally] = field(default_factory=dict)
     reads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READS_MAX))
 
     def __post_init__(self) -> None:
+        self.unknown = Tallies("unknown", self.metrics)
         self.lists.on_blocklist = self._block
 
     def _block(self, blocklist: Blocklist) -> None:
@@ -92,14 +93,7 @@ class Gateway:
 
     def count_local(self, campaign: Campaign | None, outcome: Outcome) -> None:
         """An answer that cost no Redis command."""
-        tally = self.local_tallies.get((campaign, outcome))
-        if tally is None:
-            known = "unknown" if campaign is None else campaign.campaign_id
-            tally = self.local_tallies[campaign, outcome] = self.metrics.tally(
-                ("flashgrab_refused_locally", (outcome.name,)),
-                ("flashgrab_grabs", (known, outcome.name)),
-            )
-        tally.count += 1
+        (self.unknown if campaign is None else campaign.tallies)[outcome].count += 1
 
     def count_limited(self, campaign: Campaign, verdict: Verdict) -> None:
         """A grab that a rate limit has refused."""

@@ -142,7 +142,7 @@ class Lane(Hardened):
                 campaign, gateway.wire.run_id, user, device, key, desk.now_ms
             )
         if decision is not None:
-            gateway.count_local(campaign, decision.outcome)
+            campaign.tallies[decision.outcome].count += 1
             headers = self.server_state.default_headers
             answer = self._ready.answer(campaign, decision, self._more, headers)
             desk.answer(self.transport, answer)

@@ -68,6 +68,24 @@ def test_a_value_on_a_bound_is_inside_it(name: str, bounds: tuple[float, ...]) -
     assert read[(f"{name}_sum", ())] == pytest.approx(sum(bounds) + bounds[-1] * 2)
 
 
+@given(
+    st.lists(st.integers(0, 4096), min_size=1, max_size=60).map(sorted),
+    st.sampled_from([1.0, 8.0, 1024.0]),
+)
+def test_moments_fall_where_each_would(ages: list[int], parts: float) -> None:
+    """A batch observed at once is as if each of it had been: every bucket, and the sum. (Parts of
+    a second that a float holds exactly.)"""
+    now = 4096.0
+    since = [now - age / parts for age in reversed(ages)]
+    one, each = Metrics(), Metrics()
+    one.observe_since("flashgrab_grab_seconds", now, since)
+    for moment in since:
+        each.observe("flashgrab_grab_seconds", now - moment)
+    name = ("flashgrab_grab_seconds", ())
+    assert one.histograms[name].counts == each.histograms[name].counts
+    assert one.histograms[name].total == pytest.approx(each.histograms[name].total)
+
+
 def test_every_metric_is_named_also_before_it_counts() -> None:
     """An empty process shows all names with their help; counters with _total, nothing doubled."""
     registry = CollectorRegistry(auto_describe=False)

@@ -1,28 +1,28 @@
-"""The comparison of bench/metering.py, without valgrind."""
+"""The comparison of bench/metering.py: what counting costs a grab, in bytecodes."""
 
 from pathlib import Path
 
-import pytest
-
-from bench.metering import Traced, Unmetered, ratios
-from bench.passes import Blake2Passes
-from bench.serving import serving
+from bench.metering import SIDES, WORKLOADS, bytecodes, table
+from bench.serving import valkey
 from tests.bench.conftest import ANYWHERE
 
-
-def test_both_sides_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    """Medians of each workload, as it is over the other; one that was not counted is left out."""
-    seen = {"W1 as it is": [102.0, 500.0, 101.0], "W1 metrics off": [100.0], "W2 as it is": [1.0]}
-    ratios(seen, "metrics off")
-    assert capsys.readouterr().out == "W1: as it is / metrics off = 1.0200\n"
+COUNTING_MAX = 1.04
+"""Bytecodes of a grab over those without counting; measured 1.02 to 1.03 (docs/operations.md)."""
 
 
-@pytest.mark.parametrize("kind", [Unmetered, Traced])
-def test_the_other_side_grabs(kind: type[Unmetered | Traced], tmp_path: Path) -> None:
-    """It is a gateway like ours: it grants and replays."""
-    system, file = kind(Blake2Passes()), tmp_path / "passes"
-    system.passes.mint(file, 1, "u")
-    token = file.read_text().strip()
-    with serving(system, "no", 5, ANYWHERE) as server:
-        assert server.grab(token, "k")[0] == 201
-        assert server.grab(token, "k")[0] == 200
+def test_counting_costs_little(tmp_path: Path) -> None:
+    """Every workload is answered as it must be on each side, and costs what it did to 0.5 %: with
+    no clock in it this is no matter of load. The control: leaving the counting out costs less."""
+    with valkey(tmp_path, "no", ANYWHERE) as (_, port):
+        found = bytecodes(f"redis://127.0.0.1:{port}", SIDES[:2])
+    assert set(found) == set(WORKLOADS)
+    for workload, by_side in found.items():
+        assert 1 < by_side["as it is"] / by_side["metrics off"] < COUNTING_MAX, workload
+
+
+def test_the_table_has_the_ratio() -> None:
+    """Of the sides that were counted."""
+    costs = {workload: {"as it is": 1020.0, "metrics off": 1000.0} for workload in WORKLOADS}
+    lines = table("bytecodes", costs).splitlines()
+    assert lines[0] == "| bytecodes a grab | as it is | metrics off | as it is / metrics off |"
+    assert lines[2] == "| W1 | 1,020 | 1,000 | 1.020 |"
