@@ -34,6 +34,7 @@ LOOK_BACK = 8
 HEAD = 7
 """Words of a reply before the results: the verdict, and what Reply has."""
 TURNED_AWAY = Decision(Outcome.BUSY)
+BUSY, GRANTED = Outcome.BUSY.name, Outcome.GRANTED.name  # an Enum's own property is Python
 
 log = structlog.get_logger()
 
@@ -260,9 +261,9 @@ class Batcher:
             except Exception:  # of one: the others have their answers still to come
                 log.exception("answer_failed", campaign=campaign.campaign_id)
             at += 3
-        if Outcome.BUSY.name in outcomes:
+        if BUSY in outcomes:
             self._asker.alarm(Alarm.OUTBOX_FULL, campaign=campaign.campaign_id)
-        outcomes[Outcome.GRANTED.name] = outcomes.get(Outcome.GRANTED.name, 0) + granted
+        outcomes[GRANTED] = outcomes.get(GRANTED, 0) + granted
         self._count(batch, outcomes)
 
     def _give_up(self, batch: Batch, outcome: Outcome) -> None:
