@@ -56,9 +56,10 @@ def running_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Where tests run side by side, the stack ends with the last of its group: it costs CPU."""
+    """Where a group's tests run one after the other, the stack ends with the last: it costs CPU."""
     goes_on = nextitem is not None and group(nextitem) == "stack"
-    if hasattr(item.config, "workerinput") and group(item) == "stack" and not goes_on:
+    together = getattr(item.config.option, "loadgroup", False)
+    if together and group(item) == "stack" and not goes_on:
         item.config.stash.get(RUNNING, ExitStack()).close()
 
 
