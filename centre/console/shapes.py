@@ -31,8 +31,12 @@ GET /ops/history?campaign=ID&from=MS&to=MS answers the same rows of the past:
 
     {"from", "to", "step": ms, "rows": [flat …], "notes": […], "bounds", "campaign": …}
 
-with steps of 100 ms where they are kept and the time is short, else of a second or more, so that no
-answer has more than POINTS_MAX rows.
+and GET /ops/campaigns?find=TEXT the campaigns to choose from, each as above:
+
+    {"now": ms, "campaigns": [{"id", "name", "status", "rounds"}, the nearest first]}
+
+History has steps of 100 ms where they are kept and the time is short, else of a second or more, so
+that no answer has more than POINTS_MAX rows.
 """
 
 from typing import Any

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
@@ -242,3 +243,36 @@ def test_a_sale_is_found_by_name(browser: Browser, sold: Stack) -> None:
     browser.find("#find").clear()
     browser.find("#find").send_keys(" ")
     until("all again", lambda: len(browser.run(options)) > 2)
+
+
+def test_left_by_round_and_moment(browser: Browser, sold: Stack) -> None:
+    """By the gateways' rows where there are some; else by the books: before the first grab, after
+    a restock, in the next round from its beginning, and of a release that kept the sum alone."""
+    two = {"rounds": [{"round": 1, "closes_at": 100_000}, {"round": 2, "closes_at": 300_000}]}
+    one = {"rounds": [{"round": 1, "closes_at": 100_000}]}
+
+    def book(t: int, *lefts: int) -> dict[str, Any]:
+        by_round = {str(n): left for n, left in enumerate(lefts, 1)}
+        return {"t": t, "book": {"left": sum(lefts), "lefts": by_round}}
+
+    rows = [{"t": 50_000, "left": {"1": 3}}, {"t": 51_000, "left": {"1": 0}}]
+    of_old = [{"t": 1000, "book": {"left": 9}}]
+    table: list[tuple[Any, Any, Any, int, list[tuple[int, int]]]] = [
+        ([], [book(1000, 5, 7)], two, 9000, [(1000, 5), (9000, 5)]),
+        ([], [book(1000, 0, 7)], two, 9000, [(1000, 0), (9000, 0)]),
+        ([], [book(1000, 0, 7)], two, 120_000, [(1000, 0), (100_000, 7), (120_000, 7)]),
+        (rows, [book(49_000, 1, 7)], two, 60_000, [(50_100, 3), (51_100, 0), (60_000, 0)]),
+        (rows, [book(58_000, 15, 7)], two, 60_000,
+         [(50_100, 3), (51_100, 0), (58_000, 15), (60_000, 15)]),
+        ([], of_old, one, 9000, [(1000, 9), (9000, 9)]),
+        ([], of_old, two, 9000, []),
+    ]  # fmt: skip
+    browser.open(f"{sold.centre_url}/ops")
+    for given, books, campaign, until_ms, want in table:
+        found = browser.driver.execute_async_script(
+            "const [rows, books, campaign, until, done] = arguments;"
+            "import('/ops/static/sale.js').then(({ leftsOf }) => done("
+            " leftsOf(rows, books, campaign, { from: 0, until, step: 100 })), (e) => done(`${e}`))",
+            given, books, campaign, until_ms,
+        )  # fmt: skip
+        assert [(one["t"], one["left"]) for one in found] == want, (given, books)

@@ -147,7 +147,8 @@ async def test_streams_are_bounded(served: Served) -> None:
     view = made["path"].partition("?view=")[2]
     for reader, count in (("other", STREAMS_MAX), ("root", READER_STREAMS_MAX)):
         found.readers[reader] += count
-        refused = await served.http.get("/ops/stream?campaign=")
+        async with asyncio.timeout(10):  # one that is not refused has no end
+            refused = await served.http.get("/ops/stream?campaign=")
         assert (refused.status_code, refused.headers["retry-after"].isdigit()) == (503, True)
         del found.readers[reader]
     async with asyncio.timeout(10), ticks(served.http, "") as events:
