@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from centre.console.history import FIND_MAX
 from flashgrab.ledger.staff_log import PAGE_MAX
 from flashgrab.staff import Role
 
@@ -142,8 +143,9 @@ def _console(session: dict[str, Any], reading: dict[str, Any]) -> dict[str, Any]
         },
         "/ops/campaigns": {
             "get": {
-                "summary": "Published campaigns with their rounds, those that open last first",
-                "responses": told("By round"),
+                "summary": "Published campaigns, the nearest to now, or with `find` in id or name",
+                "parameters": [asked("find", False, type="string", maxLength=FIND_MAX)],
+                "responses": told("With their rounds"),
                 **looking,
             }
         },
