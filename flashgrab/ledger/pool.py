@@ -1,7 +1,8 @@
 """Connections to the ledger, and how its failures look to the rest."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 import asyncpg
@@ -16,6 +17,7 @@ Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 CONNECT_S = 5.0
 COMMAND_S = 30.0
+CLOSE_S = 1.0
 
 GONE = (
     OSError,
@@ -54,9 +56,14 @@ class Pool:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def close(self) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool = None
+        """Connections that are just given back end in order; what lasts longer is cut off."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        with suppress(*GONE):
+            async with asyncio.timeout(CLOSE_S):
+                await pool.close()
+        pool.terminate()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["PoolConnectionProxy[asyncpg.Record]"]:
