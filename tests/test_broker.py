@@ -543,8 +543,9 @@ async def test_two_consumers_share_the_partitions(
 ) -> None:
     """A second member takes half of the partitions; when it leaves the first has all again."""
     async with consuming(server, topic, session_timeout_ms) as first:
-        while not first.consumer.assigned:
-            await first.step()
+        async with asyncio.timeout(60):
+            while not first.consumer.assigned:
+                await first.step()
         async with consuming(server, topic, session_timeout_ms) as second:
             async with asyncio.timeout(20):
                 while len(first.consumer.assigned) != 4 or len(second.consumer.assigned) != 4:
@@ -574,8 +575,9 @@ async def test_members_of_a_name_are_let_go(
     and one that lives after all has its partitions again."""
     group = f"worker.{topic}"
     async with consuming(server, topic, session_timeout_ms, name="a") as alive:
-        while not alive.consumer.assigned:
-            await alive.step()
+        async with asyncio.timeout(60):
+            while not alive.consumer.assigned:
+                await alive.step()
         for client_id, members in (("flashgrab-worker-b", 0), ("flashgrab-worker-a", 1)):
             left = await let_go(server.bootstrap, group, client_id, deadline_ms=5_000)
             assert left == members
@@ -625,13 +627,13 @@ async def test_stop_is_bounded_without_a_broker(
 ) -> None:
     """Consumer and producer let go within seconds of a broker that died or stands still."""
     for fault, cure in ((server.freeze, server.thaw), (server.kill9, server.restart)):
-        consumer = Consumer(
-            server.bootstrap, topic, "worker", session_timeout_ms=session_timeout_ms
-        )
+        group, ms = f"worker.{topic}.{fault.__name__}", session_timeout_ms
+        consumer = Consumer(server.bootstrap, topic, group, session_timeout_ms=ms)
         ledger = Ledger(consumer, topic, server)
         await consumer.start(ledger.on_assigned, ledger.on_revoked)
-        while not consumer.assigned:
-            await ledger.step()
+        async with asyncio.timeout(60):
+            while not consumer.assigned:
+                await ledger.step()
         async with publishing(server, topic):
             fault()
             try:
