@@ -10,9 +10,8 @@ from tests.browser.chromium import Browser
 from tests.conftest import require
 from tests.e2e.running import Stack, simple, stack, until
 
-pytestmark = pytest.mark.xdist_group("browser")
 
-
+@pytest.mark.xdist_group("stack")
 def test_from_the_list_to_a_recorded_coupon(
     browser: Browser, running_stack: Stack, tmp_path: Path
 ) -> None:
@@ -31,6 +30,7 @@ def test_from_the_list_to_a_recorded_coupon(
     assert browser.text(".code") == "newcomer-1"
 
 
+@pytest.mark.xdist_group("browser")
 def test_the_first_minute(browser: Browser, data: Path) -> None:
     """With nothing but what `up --demo` prints: the operator's console, signed in, counts down;
     one press in the buyer's page is a coupon; then the console shows one less and books that

@@ -273,7 +273,7 @@ async def test_the_live_audit_goes_on_where_it_was(line: Line) -> None:
             assert red_lights(line) == ()
         await line.settled("c1", 300)
         await audit.step()
-    assert red_lights(line) == ()
+        assert red_lights(line) == ()  # the walker's lights end with it
     assert audit._accounts["c1"].audited == 300
 
 

@@ -119,6 +119,8 @@ async def test_nobody_shows_lights_while_nobody_can_look(
     await line.publish("c1")
     async with line.running(line.walker()):
         await until(lambda: _shows(line.metrics, {LIGHTS, LAG}))
+        async with line.pool.connection() as connection:
+            await connection.execute("CHECKPOINT")  # PostgreSQL of the tests commits asynchronously
         postgres_server.kill()
         await until(lambda: _shows(line.metrics, set()))
         again(postgres_server)
