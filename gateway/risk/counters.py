@@ -23,7 +23,7 @@ class Distinct:
 
     Two generations of half a window, the older one fading out; each is a Bloom filter of pairs
     (gateway/holders.py) and a count-min sketch of two rows. Counted too high is a group about once
-    in 10,000 at the bound, by one or two; Python's own keyed hash lets nobody aim at that.
+    in 10,000 at the bound, by no more than another has; Python's keyed hash lets nobody aim at it.
     """
 
     def __init__(self, window_ms: int = WINDOW_MS, members_max: int = MEMBERS_MAX) -> None:

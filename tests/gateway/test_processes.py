@@ -356,4 +356,13 @@ def test_two_processes_are_replaced_and_end_with_their_parent(server: Valkey) ->
         gateway.process.kill()
         gateway.process.wait()
         until_sync("no child is left", lambda: not any(map(is_alive, children)))
-        listen("127.0.0.1", int(env["FLASHGRAB_PORT"])).close()
+        until_sync("the port is free", lambda: can_listen(int(env["FLASHGRAB_PORT"])))
+
+
+def can_listen(port: int) -> bool:
+    """A process that is dead closes its sockets when the last of its threads is gone, too."""
+    try:
+        listen("127.0.0.1", port).close()
+    except OSError:
+        return False
+    return True
