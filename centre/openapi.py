@@ -18,15 +18,6 @@ from flashgrab.ledger import blocks
 from flashgrab.ledger.campaigns import PAGE_MAX
 from flashgrab.model import Definition
 
-PAGES = {
-    "/docs": "a page for people, which shows this document",
-    "/docs/files/{name}": "what that page is made of",
-    "/docs/events/{name}": "documents of what is said in Kafka, no part of the API",
-    "/problems": "a page for people",
-    "/problems/{slug}": "a page for people; what `type` of a problem leads to",
-}
-"""Routes that this document leaves out, and why."""
-
 _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer"}
 _FLAG = {"type": "boolean"}

@@ -45,15 +45,6 @@ LIST_REFUSALS = (
     Outcome.BACKEND_UNAVAILABLE,
 )
 
-PAGES = {
-    "/docs": "a page for people, which shows this document",
-    "/docs/files/{name}": "what that page is made of",
-    "/docs/events/{name}": "documents of what is said in Kafka, no part of the API",
-    "/problems": "a page for people",
-    "/problems/{slug}": "a page for people; what `type` of a problem leads to",
-}
-"""Routes that this document leaves out, and why."""
-
 _TIME = {"type": "string", "format": "date-time"}
 _WHOLE = {"type": "integer"}
 _JWK = {name: {"type": "string"} for name in ("kty", "crv", "use", "alg", "kid", "x")}

@@ -27,6 +27,15 @@ MEDIA = {".js": "text/javascript", ".css": "text/css", ".json": "application/jso
 Example = Mapping[str, Any]
 """A problem's body as the service sends it."""
 
+PAGES = {
+    "/docs": "a page for people, which shows the document",
+    "/docs/files/{name}": "what that page is made of",
+    "/docs/events/{name}": "documents of what is said in Kafka, no part of the API",
+    "/problems": "a page for people",
+    "/problems/{slug}": "a page for people; what `type` of a problem leads to",
+}
+"""The routes made here, which a service's OpenAPI document leaves out, and why."""
+
 
 @dataclass(frozen=True)
 class Documented:

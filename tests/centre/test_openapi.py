@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from centre.openapi import PAGES, document
+from centre.openapi import document
 from centre.problems import Code
 from centre.routes import routes
+from flashgrab.docs.routes import PAGES
 
 
 def served(found: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:

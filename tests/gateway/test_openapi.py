@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from flashgrab.docs.routes import PAGES
 from flashgrab.outcomes import Outcome
-from gateway.openapi import PAGES, document
+from gateway.openapi import document
 from gateway.routes import ROUTES
 from tests.gateway.serving import Served
 
