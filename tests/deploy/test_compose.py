@@ -15,23 +15,11 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from deploy.make_env import MAKERS, main
 from flashgrab.cli.app import PARTS
-from flashgrab.settings import (
-    PREFIX,
-    CentreSettings,
-    GatewaySettings,
-    PartSettings,
-    RelaySettings,
-    WorkerSettings,
-)
+from flashgrab.cli.stack.environments import PARTS as SETTINGS
+from flashgrab.settings import PREFIX, CentreSettings, GatewaySettings
 from gateway.serve import DRAIN_S
 from tests.deploy.composed import COMPOSE, ROOT, filled, names, seconds, source
 
-SETTINGS: dict[str, type[PartSettings]] = {
-    "gateway": GatewaySettings,
-    "relay": RelaySettings,
-    "worker": WorkerSettings,
-    "centre": CentreSettings,
-}
 SECRETS = {name: make() for name, make in MAKERS.items()}
 FILE = source()
 SERVICES: dict[str, dict[str, Any]] = filled(FILE["services"], SECRETS)

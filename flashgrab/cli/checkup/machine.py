@@ -12,18 +12,11 @@ import psutil
 from pydantic import ValidationError
 
 from flashgrab.cli.checkup.hints import Finding, judged
+from flashgrab.cli.stack.environments import PARTS
 from flashgrab.cli.stack.folder import FolderVersion
 from flashgrab.cli.stack.ports import is_free, owner
 from flashgrab.cli.stack.service import ServiceFailed
-from flashgrab.settings import (
-    PREFIX,
-    CentreSettings,
-    GatewaySettings,
-    PartSettings,
-    RelaySettings,
-    WorkerSettings,
-    problems,
-)
+from flashgrab.settings import PREFIX, PartSettings, problems
 
 FILES_MIN = 16_384
 """Connections that a gateway should be able to hold, and some for itself."""
@@ -34,10 +27,6 @@ BACKLOG_MIN = 4096
 MEMORY_FREE_MIN = 512 * 1024**2
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 GOVERNORS = Path("/sys/devices/system/cpu")
-PARTS: tuple[type[PartSettings], ...] = (
-    *(GatewaySettings, RelaySettings),
-    *(WorkerSettings, CentreSettings),
-)
 NO_PART_SETS = {"DATA", "GATEWAY_URL", "CENTRE_URL"}
 """Variables that commands read, and one that the contract keeps for later."""
 
@@ -101,10 +90,10 @@ def audience(gateway: Mapping[str, str]) -> Finding:
 def settings() -> list[Finding]:
     """Values that a part would refuse, and variables that none of them knows."""
     given = {name for name in os.environ if name.startswith(PREFIX)}
-    known = {PREFIX + field.upper() for part in PARTS for field in part.model_fields}
+    known = {PREFIX + field.upper() for part in PARTS.values() for field in part.model_fields}
     known |= {PREFIX + name for name in NO_PART_SETS}
     found = [Finding("settings", "warn", f"{name}: no such setting") for name in given - known]
-    wrong = {line for part in PARTS for line in _wrong(part)}
+    wrong = {line for part in PARTS.values() for line in _wrong(part)}
     found += [Finding("settings", "bad", line) for line in sorted(wrong)]
     said = f"{len(given)} set here, all of them known and valid" if given else "none is set here"
     return found or [Finding("settings", "ok", said)]
